@@ -1,0 +1,143 @@
+"""Sizes along one axis: what valid convolutions take away, and which inputs no pooling cuts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Padding = Literal["valid", "same"]
+
+
+def margin(levels: int, convs: int = 2, kernel: int = 3) -> int:
+    """Voxels that valid convolutions take from each side of one axis.
+
+    Every level loses ``convs * (kernel // 2)`` of its own voxels per pass, and one voxel of
+    level ``i`` is ``2**i`` voxels of the image; each level but the lowest is passed twice.
+
+    Args:
+        levels: number of 2x down-samplings; 4 in Ronneberger 2015 (2D), 3 in Cicek 2016 (3D).
+        convs: convolutions per level and pass.
+        kernel: their odd size.
+
+    Examples:
+        >>> margin(levels=4)  # 572 - 2 * 92 = 388, Fig. 1 of arXiv:1505.04597
+        92
+        >>> margin(levels=3)  # 132 - 2 * 44 = 44, Fig. 2 of arXiv:1606.06650
+        44
+    """
+    per_pass = convs * (kernel // 2)
+    return per_pass * (3 * (1 << levels) - 2)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a U-Net's output relates to its input along one axis: the one thing a tiling must know.
+
+    A *valid* network answers for its input less ``margin`` voxels on each side. A *same*-padded network answers
+    for all of its input; there ``margin`` is the context that the inferer reads and throws away (a halo).
+    Every public size of this project is a size that this class calls legal.
+
+    Args:
+        levels: number of 2x down-samplings, at least 0.
+        padding: ``"valid"`` as in the papers, or ``"same"``.
+        margin: voxels of context on each side; by default what the valid network of as many levels loses,
+            and for ``"same"`` the next multiple of ``2**levels`` that holds its whole receptive field
+            (107 voxels to one side for four levels, so 112).
+
+    Raises:
+        ValueError: if ``levels`` or ``margin`` is negative, or the margin of a same-padded network is no multiple of
+            ``2**levels`` (its tiles would then lie on another pooling grid than the whole image).
+
+    Examples:
+        >>> paper = Geometry(levels=4)
+        >>> paper.output_size(572), paper.input_size(388), paper.margin
+        (388, 572, 92)
+        >>> Geometry(levels=3).output_size(132), Geometry(levels=3).output_size(116)
+        (44, 28)
+        >>> paper.output_size(570)
+        Traceback (most recent call last):
+        ...
+        ValueError: input size 570 is not one that this network passes without losing voxels in a pooling; \
+the nearest are 556 and 572
+    """
+
+    levels: int = 4
+    padding: Padding = "valid"
+    margin: int = -1
+
+    def __post_init__(self) -> None:
+        if self.levels < 0:
+            raise ValueError(f"levels must be 0 or more, got {self.levels}")
+        if self.padding not in ("valid", "same"):
+            raise ValueError(f"padding must be 'valid' or 'same', got {self.padding!r}")
+        natural = margin(self.levels)
+        if self.padding == "same":
+            natural = self._round_up(natural + 2**self.levels - 1)
+        if self.margin == -1:
+            object.__setattr__(self, "margin", natural)
+        elif self.margin < 0:
+            raise ValueError(f"margin must be 0 or more voxels, got {self.margin}")
+        elif self.padding == "same" and self.margin % self.step:
+            raise ValueError(
+                f"the margin of a same-padded network with {self.levels} levels must be a multiple of {self.step}, "
+                f"got {self.margin}"
+            )
+        elif self.padding == "valid" and self.margin != natural:
+            raise ValueError(f"a valid network with {self.levels} levels loses {natural} voxels, not {self.margin}")
+
+    @property
+    def step(self) -> int:
+        """Spacing of the pooling grid in voxels, ``2**levels``: legal sizes and tile corners lie on it."""
+        return 1 << self.levels
+
+    @property
+    def loss(self) -> int:
+        """Voxels by which the network's output is smaller than its input on each side: 0 for a same-padded one."""
+        return self.margin if self.padding == "valid" else 0
+
+    @property
+    def smallest_input(self) -> int:
+        """Smallest legal input of one pass: 188 for the 2D paper (output 4), 92 for the 3D paper (output 4)."""
+        return self.step if self.padding == "same" else self.input_size(1)
+
+    @property
+    def _residue(self) -> int:
+        """Remainder of legal inputs on the pooling grid: every level adds 4 of its voxels to twice the level below."""
+        return 0 if self.padding == "same" else 4 * (self.step - 1) % self.step
+
+    def _round_up(self, size: int) -> int:
+        return -(-size // self.step) * self.step
+
+    def is_legal_input(self, size: int) -> bool:
+        """Whether a pass over ``size`` voxels cuts none in a pooling and leaves at least one."""
+        return size >= self.smallest_input and (size - self._residue) % self.step == 0
+
+    def output_size(self, input_size: int) -> int:
+        """Size of the network's output for one input size.
+
+        Raises:
+            ValueError: if a pooling would lose voxels; names the nearest legal sizes.
+        """
+        if not self.is_legal_input(input_size):
+            below = input_size - (input_size - self._residue) % self.step
+            nearest = [size for size in (below, below + self.step) if size >= self.smallest_input]
+            raise ValueError(
+                f"input size {input_size} is not one that this network passes without losing voxels in a pooling; "
+                f"the nearest are {' and '.join(map(str, nearest or [self.smallest_input]))}"
+            )
+        return input_size - 2 * self.loss
+
+    def input_size(self, output_size: int) -> int:
+        """Smallest legal input whose output, less the halo of a same-padded network, holds ``output_size`` voxels."""
+        if output_size < 1:
+            raise ValueError(f"an output has at least one voxel per axis, got {output_size}")
+        wanted = output_size + 2 * self.margin
+        return wanted + (self._residue - wanted) % self.step
+
+    def stride(self, output_size: int) -> int:
+        """Largest distance between tiles that keeps every one on the pooling grid of the whole image.
+
+        Outputs of the 2D network are 4 mod 16, so tiles that abut at 388 are not identical to one pass: 384 are.
+        """
+        inside = self.input_size(output_size) - 2 * self.margin
+        return max(inside // self.step, 1) * self.step

@@ -1,0 +1,50 @@
+"""How much working memory a pass of a network takes per voxel of its input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+# Measured on the CPU in float32 (docs/design.md): the peak of a pass is 1.3 (3D) to 3.0 (2D) times what the largest
+# layer reads and writes: skips wait beside it, and the convolution library keeps copies in its own layout.
+OVERHEAD = 3.0
+PAPER_BYTES = OVERHEAD * (128 + 64) * 4  # the 2015 network: 128 channels in, 64 out, 4 bytes each
+
+
+def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[int, ...]) -> float:
+    """Bytes of working memory per input voxel and image of a batch, estimated without running the network.
+
+    The network is traced on PyTorch's ``meta`` device, which computes shapes only; the peak is taken to be
+    :data:`OVERHEAD` times what its largest layer reads and writes. What cannot be traced counts as that of 2015.
+
+    Args:
+        network: any module or callable.
+        channels: of its input.
+        shape: a legal spatial input shape.
+    """
+    module = getattr(network, "module", network)
+    if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+        return PAPER_BYTES
+    largest = 0
+
+    def remember(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal largest
+        tensors = [tensor for tensor in (*inputs, output) if isinstance(tensor, torch.Tensor)]
+        largest = max(largest, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    hooks = [leaf.register_forward_hook(remember) for leaf in module.modules() if not list(leaf.children())]
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
+    try:
+        image = torch.empty((1, channels, *shape), device="meta", dtype=dtype)
+        torch.func.functional_call(module, {name: tensor.to("meta") for name, tensor in state.items()}, (image,))
+    except (RuntimeError, NotImplementedError, TypeError):  # an operator without shapes only, or more arguments
+        return PAPER_BYTES
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return OVERHEAD * largest / math.prod(shape) if largest else PAPER_BYTES

@@ -1,0 +1,5 @@
+"""Networks: the U-Net of 2015 and its 3D successor."""
+
+from overtile.networks.unet import UNet
+
+__all__ = ["UNet"]
