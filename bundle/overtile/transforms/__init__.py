@@ -1,0 +1,28 @@
+"""Transforms: array functions and their MONAI forms, usable in any bundle."""
+
+from overtile.transforms.class_labels import ClassWeightsd, balanced_weights, class_indices
+from overtile.transforms.elastic import RandElasticDeform, RandElasticDeformd
+from overtile.transforms.gap import separated_instances
+from overtile.transforms.instances import LabelInstances, LabelInstancesd, label_instances
+from overtile.transforms.weight_map import (
+    SeparationWeights,
+    SeparationWeightsd,
+    separation_weights,
+    separation_weights_2019,
+)
+
+__all__ = [
+    "ClassWeightsd",
+    "LabelInstances",
+    "LabelInstancesd",
+    "RandElasticDeform",
+    "RandElasticDeformd",
+    "SeparationWeights",
+    "SeparationWeightsd",
+    "balanced_weights",
+    "class_indices",
+    "label_instances",
+    "separated_instances",
+    "separation_weights",
+    "separation_weights_2019",
+]

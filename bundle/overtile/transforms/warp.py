@@ -1,0 +1,161 @@
+"""One deformation, applied: a coarse grid of displacements, an affine map and a window in a single resampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+Field = Literal["bicubic", "bspline"]
+Mode = Literal["bilinear", "bicubic", "nearest"]
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Where every voxel of a tile comes from: ``centre + matrix @ p + u(p)`` for ``p`` voxels off the tile's centre.
+
+    Args:
+        tile: voxels of the tile per axis; the grid of displacements spans it.
+        centre: position in the image, in voxels, of the tile's centre.
+        matrix: (d, d), the linear part; the identity copies.
+        displacements: (d, *points), in voxels of the image, on the coarse grid.
+        spacing: distance of neighbouring grid points per axis, in voxels of the tile.
+        field: ``"bicubic"`` goes through the displacements (2015); ``"bspline"`` is the smoother uniform cubic
+            B-spline with them as coefficients, its grid one point larger on every side (release and 2016).
+    """
+
+    tile: tuple[int, ...]
+    centre: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    displacements: NDArray[np.float64]
+    spacing: tuple[float, ...]
+    field: Field
+
+    @property
+    def moves_voxels_to_voxels(self) -> bool:
+        """Whether nothing need be interpolated: whole shifts, flips and axis swaps only."""
+        corner = self.centre - self.matrix @ ((np.array(self.tile) - 1) / 2)
+        whole = np.array_equal(self.matrix, np.round(self.matrix)) and np.array_equal(corner, np.round(corner))
+        return whole and not self.displacements.any()
+
+    def coordinates(self, inset: int = 0, device: torch.device | None = None) -> torch.Tensor:
+        """Positions in the image, (d, *size) in voxels, of the tile's voxels less ``inset`` on each side.
+
+        The dense field is a product of one small matrix per axis with the grid; the affine part rides along as two
+        more columns, so this is all the arithmetic that a deformation needs.
+        """
+        dims = len(self.tile)
+        coarse = np.pad(self.displacements, [(0, 0)] + [(0, 2)] * dims)
+        for axis in range(dims):  # the last entry of an axis stands for 1, the one before for the position along it
+            index: tuple[slice | int, ...] = (slice(None), *(-2 if other == axis else -1 for other in range(dims)))
+            coarse[index] = self.matrix[:, axis]
+        coarse.reshape(dims, -1)[:, -1] = self.centre
+        field = torch.from_numpy(coarse).to(device=device, dtype=torch.float32)
+        for axis in range(dims):
+            columns = torch.from_numpy(self._columns(axis, inset)).to(device=device, dtype=torch.float32)
+            field = torch.movedim(torch.tensordot(field, columns, dims=([axis + 1], [1])), -1, axis + 1)
+        return field
+
+    def _columns(self, axis: int, inset: int) -> NDArray[np.float64]:
+        """(size, points + 2): influence of every grid point along one axis, position, 1."""
+        size = self.tile[axis]
+        voxels = np.arange(inset, size - inset)
+        points = self.displacements.shape[axis + 1]
+        influence = _influence(voxels / self.spacing[axis], points, self.field)
+        return np.concatenate([influence, (voxels - (size - 1) / 2)[:, None], np.ones((len(voxels), 1))], axis=1)
+
+    def affine(self, inset: int = 0) -> NDArray[np.float64]:
+        """(d + 1, d + 1): image voxel index of a voxel of the output, without the elastic part."""
+        result = np.eye(len(self.tile) + 1)
+        result[:-1, :-1] = self.matrix
+        result[:-1, -1] = self.centre - self.matrix @ ((np.array(self.tile) - 1) / 2 - inset)
+        return result
+
+
+def grid_size(size: int, spacing: float, field: Field) -> int:
+    """Points of a grid of the given spacing along an axis: enough to span it, one more at each end for a B-spline."""
+    segments = max(math.ceil((size - 1) / spacing - 1e-9), 1)
+    return segments + 1 if field == "bicubic" else segments + 3
+
+
+def _influence(position: NDArray[np.float64], points: int, field: Field) -> NDArray[np.float64]:
+    """(positions, points): weight of each grid point; every row sums to 1.
+
+    ``bicubic`` is Keys' cubic convolution with a = -0.75, as in OpenCV and PyTorch, edge points repeated.
+    """
+    result = np.zeros((len(position), points))
+    kernel, first = (_cubic_convolution, 0) if field == "bicubic" else (_cubic_bspline, -1)
+    base = np.floor(position).astype(int)
+    for offset in (-1, 0, 1, 2):
+        column = np.clip(base + offset - first, 0, points - 1)
+        np.add.at(result, (np.arange(len(position)), column), kernel(np.abs(position - (base + offset))))
+    return result
+
+
+def _cubic_convolution(t: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+    near = (a + 2) * t**3 - (a + 3) * t**2 + 1
+    far = a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
+def _cubic_bspline(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(t <= 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
+
+
+def sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> torch.Tensor:
+    """Values of ``image`` at ``coordinates``; outside, the image continues as its mirror image.
+
+    Args:
+        image: (C, *spatial).
+        coordinates: (d, *size), in voxels.
+        mode: ``"nearest"`` keeps the type and invents no value: for labels. ``"bilinear"`` (trilinear in 3D) and
+            ``"bicubic"`` (2D only) return float32.
+    """
+    if mode == "nearest":
+        return _sample_nearest(image, coordinates)
+    grid = torch.empty((1, *coordinates.shape[1:], len(coordinates)), device=coordinates.device)
+    for axis, position in enumerate(coordinates, start=1):
+        size = image.shape[axis]
+        low, high = int(position.min().floor()), int(position.max().ceil()) + 1
+        if mode == "bicubic":
+            low, high = low - 1, high + 1
+        if low >= 0 and high <= size:  # all inside: convert and look at this part only
+            image = image.narrow(axis, low, high - low)
+            position = position - low
+            size = high - low
+        torch.sub(position * (2 / max(size - 1, 1)), 1, out=grid[0, ..., -axis])  # x, the last axis, comes first
+    result = F.grid_sample(image[None].float(), grid, mode=mode, padding_mode="reflection", align_corners=True)
+    return result[0]
+
+
+def _sample_nearest(image: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    index: torch.Tensor | None = None
+    for size, position in zip(image.shape[1:], coordinates, strict=True):
+        period = max(2 * (size - 1), 1)
+        voxel = position.round()
+        voxel = voxel - (voxel / period).floor_().mul_(period)  # faster than remainder, and exact below 2**24
+        voxel = torch.minimum(voxel, period - voxel).long()
+        index = voxel if index is None else index.mul_(size).add_(voxel)
+    assert index is not None  # an image has a spatial axis
+    return image.reshape(image.shape[0], -1)[:, index]
+
+
+def rotation(angles: Sequence[float]) -> NDArray[np.float64]:
+    """Rotation matrix: one angle in 2D; in 3D one about each axis, applied first to last. Radians."""
+    if len(angles) == 1:
+        cos, sin = math.cos(angles[0]), math.sin(angles[0])
+        return np.array([[cos, -sin], [sin, cos]])
+    result = np.eye(3)
+    for axis, angle in enumerate(angles):
+        if angle:
+            turn = np.eye(3)
+            plane = [other for other in range(3) if other != axis]
+            turn[np.ix_(plane, plane)] = rotation([angle])
+            result = turn @ result
+    return result

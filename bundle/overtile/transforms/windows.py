@@ -1,0 +1,50 @@
+"""Where in an image the next training window lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from numpy.typing import NDArray
+
+TRIES = 100  # draws before a foreground voxel is looked for in the whole label
+
+
+def draw_start(
+    random: np.random.RandomState,
+    shape: Sequence[int],
+    window: Sequence[int],
+    foreground: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """First voxel of a random window: inside the image where it fits, and over the whole image where it does not.
+
+    Args:
+        random: source of randomness.
+        shape: spatial shape of the image.
+        window: size of the window.
+        foreground: a voxel that the window must contain.
+    """
+    low = np.minimum(0, np.subtract(shape, window))
+    high = np.maximum(0, np.subtract(shape, window))
+    if foreground is not None:
+        low, high = np.clip(foreground - window + 1, low, high), np.clip(foreground, low, high)
+    return np.array([random.randint(first, last + 1) for first, last in zip(low, high, strict=True)], dtype=np.int64)
+
+
+def draw_foreground_voxel(random: np.random.RandomState, label: NdarrayOrTensor) -> NDArray[np.int64] | None:
+    """A random voxel above 0, by trying; where that is rare, by looking through the whole label. None if there is none.
+
+    Args:
+        random: source of randomness.
+        label: (*spatial), 0 = background.
+    """
+    for _ in range(TRIES):
+        voxel = tuple(int(random.randint(size)) for size in label.shape)
+        if label[voxel] > 0:
+            return np.array(voxel, dtype=np.int64)
+    found = np.flatnonzero(torch.as_tensor(label).cpu().numpy() > 0)
+    if not len(found):
+        return None
+    return np.array(np.unravel_index(found[random.randint(len(found))], tuple(label.shape)), dtype=np.int64)
