@@ -1,7 +1,6 @@
 """Every format comes in as it was written, and every file that does not fit is named."""
 
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -109,24 +108,13 @@ def test_it_can_be_sent_to_a_worker_process(tmp_path):
     assert loader({"image": path})["image"].shape == (1, 7, 5)
 
 
-def test_a_machine_without_itk_reads_the_common_formats(tmp_path):
+def test_a_machine_without_itk_reads_the_common_formats(tmp_path, monkeypatch):
     files = {name: save(tmp_path / name, np.ones((7, 5), np.uint8)) for name in ("a.tif", "a.png", "a.nii.gz", "a.mha")}
-    code = f"""
-import sys
-sys.modules["itk"] = None
-from overtile.data import LoadImagesd
-loader = LoadImagesd("image")
-for name in ("a.tif", "a.png", "a.nii.gz"):
-    assert loader({{"image": {files!r}[name]}})["image"].shape == (1, 7, 5), name
-try:
-    loader({{"image": {files["a.mha"]!r}}})
-except RuntimeError as error:
-    assert "a.mha: this format needs ITK: pip install itk" in str(error), error
-else:
-    raise SystemExit("read without ITK")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setitem(sys.modules, "itk", None)  # an import of it fails, as where it is not installed
+    for name in ("a.tif", "a.png", "a.nii.gz"):
+        assert load(files[name]).shape == (1, 7, 5)
+    with pytest.raises(RuntimeError, match=r"a\.mha: this format needs ITK: pip install itk"):
+        load(files["a.mha"])
 
 
 # --- sizes and dimensions -------------------------------------------------------------------------------------------
@@ -208,9 +196,9 @@ def test_four_modalities_are_not_mistaken_for_colours_with_alpha(tmp_path):
 @pytest.mark.parametrize(("mode", "name"), [("P", "a.png"), ("CMYK", "a.jpg")])
 def test_palettes_and_inks_of_images_are_turned_into_colours(tmp_path, mode, name):
     red = np.zeros((8, 8, 3), np.uint8)
-    red[..., 0] = 250
+    red[..., 0] = 255
     image = load(save(tmp_path / name, red, mode), channels=3)
-    assert image[0].numpy() == pytest.approx(250, abs=20)  # the web palette has 255, JPEG rounds
+    assert image[0].numpy() == pytest.approx(255, abs=20)  # JPEG rounds
     assert image[1:].numpy() == pytest.approx(0, abs=20)
 
 

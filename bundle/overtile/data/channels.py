@@ -57,7 +57,7 @@ def without_alpha(image: MetaTensor) -> MetaTensor:
         >>> without_alpha(MetaTensor(torch.zeros(4, 5, 5), meta={"mode": "RGBA"})).shape[0]
         3
     """
-    has_alpha = image.meta.get("mode") in ("RGBA", "LA") and image.shape[0] in (2, 4)
+    has_alpha = image.meta.get("mode") in ("RGBA", "LA", "PA") and image.shape[0] in (2, 4)
     return cast(MetaTensor, image[:-1]) if has_alpha else image
 
 

@@ -1,1 +1,31 @@
-"""TODO."""
+"""What a training or evaluation run needs around the network: the only room that meets Ignite."""
+
+from overtile.engines.batches import PrepareWeightedBatch
+from overtile.engines.checkpoints import TrainingCheckpoint
+from overtile.engines.distributed import parallel, rank, rank_device, rank_share, start_processes
+from overtile.engines.metrics import InstanceF1, InstanceF1Metric
+from overtile.engines.normalization import BatchNormEstimator
+from overtile.engines.progress import ProgressBar
+from overtile.engines.randomness import EpochSeed
+from overtile.engines.report import Report
+from overtile.engines.schedules import polynomial_decay
+from overtile.engines.workplace import bundle_root, default_device
+
+__all__ = [
+    "BatchNormEstimator",
+    "EpochSeed",
+    "InstanceF1",
+    "InstanceF1Metric",
+    "PrepareWeightedBatch",
+    "ProgressBar",
+    "Report",
+    "TrainingCheckpoint",
+    "bundle_root",
+    "default_device",
+    "parallel",
+    "polynomial_decay",
+    "rank",
+    "rank_device",
+    "rank_share",
+    "start_processes",
+]

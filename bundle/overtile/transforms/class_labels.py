@@ -95,7 +95,7 @@ def class_indices(
     for spelling in spellings:
         indices, unknown = np.zeros(values.shape, dtype=np.int32), ~ignored
         for index, value in enumerate(spelling):
-            here = (values == value) & ~ignored
+            here = values == value
             indices[here] = index
             unknown &= ~here
         if not unknown.any():

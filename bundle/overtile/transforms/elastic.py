@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from numpy.typing import NDArray
 
-from overtile.transforms.warp import Field, Mode, Warp, grid_size, rotation, sample
+from overtile.transforms.warp import MODES, Field, Mode, Warp, grid_size, rotation, sample
 from overtile.transforms.windows import draw_foreground_voxel, draw_start
 
 
@@ -74,6 +74,8 @@ class RandElasticDeform(RandomizableTransform):
                 "sigma must be 0 or more, grid_points at least 2 and grid_spacing positive, "
                 f"got {sigma}, {grid_points} and {grid_spacing}"
             )
+        if np.min(spacing) <= 0:
+            raise ValueError(f"spacing, the size of a voxel, must be positive, got {spacing}")
         self.spatial_size = spatial_size
         self.margin = margin
         self.sigma = sigma
@@ -128,16 +130,18 @@ class RandElasticDeform(RandomizableTransform):
 
         Args:
             img: (C, *spatial), NumPy array, tensor or MetaTensor.
-            mode: ``"bilinear"``, ``"bicubic"`` (2D) or, for labels, ``"nearest"``.
+            mode: ``"bilinear"``, ``"bicubic"`` (2D), both float32, or ``"nearest"``, for labels: keeps the type.
             margin: voxels around the window, at most the transform's own, which is the default.
             randomize: draw anew; False applies the last draw again, to another image of the same shape.
 
         Raises:
-            ValueError: for an image without two or three spatial axes, or a larger margin.
+            ValueError: for an image without two or three spatial axes, a mode that it cannot have, or a larger margin.
             RuntimeError: if nothing has been drawn yet.
         """
         if img.ndim not in (3, 4):
             raise ValueError(f"an image must be (channels, *2 or 3 spatial axes), got shape {tuple(img.shape)}")
+        if mode not in MODES or (mode == "bicubic" and img.ndim != 3):
+            raise ValueError(f"mode must be one of {MODES}, 'bicubic' in 2D only, got {mode!r} in {img.ndim - 1}D")
         if randomize:
             self.randomize(img.shape[1:])
         if self.warp is None:
@@ -149,7 +153,8 @@ class RandElasticDeform(RandomizableTransform):
         exact = self.warp.moves_voxels_to_voxels
         coordinates = self.warp.coordinates(inset, tensor.device)
         warped = sample(tensor, coordinates, "nearest" if exact else mode)
-        result, *_ = convert_to_dst_type(warped, img, dtype=warped.dtype)
+        # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
+        result, *_ = convert_to_dst_type(warped, img, dtype=img.dtype if mode == "nearest" else torch.float32)
         if isinstance(result, MetaTensor):
             result.affine = _moved(result.affine, self.warp.affine(inset))
         return result
@@ -202,8 +207,8 @@ class RandElasticDeformd(RandomizableTransform, MapTransform):
         self.margin: tuple[int, ...] = ensure_tuple_rep(margin, len(self.keys))
         self.mode: tuple[Mode, ...] = ensure_tuple_rep(mode, len(self.keys))
         for name in self.mode:
-            if name not in ("bilinear", "bicubic", "nearest"):
-                raise ValueError(f"mode must be 'bilinear', 'bicubic' or 'nearest', got {name!r}")
+            if name not in MODES:
+                raise ValueError(f"mode must be one of {MODES}, got {name!r}")
         if not 0 <= foreground_prob <= 1:
             raise ValueError(f"foreground_prob must be in [0, 1], got {foreground_prob}")
         self.foreground_key = foreground_key

@@ -18,10 +18,10 @@ from overtile.transforms.label_values import is_label, label_name, whole_numbers
 def separated_instances(label: NdarrayTensor, ignore_label: int | None = None) -> NdarrayTensor:
     """The instances with a gap of background between those that touch, of the label's kind and dtype.
 
-    A voxel becomes background if one of the neighbours before it in raster order (4 of 8 in 2D, 13 of 26 in 3D)
-    belongs to another instance: the rule of the U-Net plugin (Falk et al. 2019, doi:10.1038/s41592-018-0261-2), where
-    the 2015 paper speaks of morphological operations. Contacts along a row open by one voxel; across rows by up to
-    two, because diagonal neighbours count on both sides.
+    Where two instances touch (8 neighbours in 2D, 26 in 3D), the voxels of the one with the larger number become
+    background: the gap is one voxel wide whatever the direction of the contact. The 2015 paper speaks of
+    morphological operations; the plugin of Falk et al. 2019 (doi:10.1038/s41592-018-0261-2) goes by raster order
+    instead, which opens contacts across rows by two voxels (docs/paper.md).
 
     Args:
         label: instances ``(H, W)`` or ``(D, H, W)``, also with a leading channel of one: 0 is background, any other
@@ -37,7 +37,7 @@ def separated_instances(label: NdarrayTensor, ignore_label: int | None = None) -
     """
     instances = InstanceMap.read(label, None, ignore_label)
     values = whole_numbers(label)
-    gap = touches_earlier(instances.ids).reshape(values.shape)
+    gap = yields(instances.ids).reshape(values.shape)
     return convert_to_dst_type(np.where(gap, 0, values), label)[0]
 
 
@@ -96,14 +96,16 @@ def _spatial(
     return axes, tuple(sampling)
 
 
-def touches_earlier(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Mask of the voxels with another instance among their neighbours before them in raster order."""
-    touches = np.zeros(ids.shape, dtype=bool)
+def yields(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Mask of the voxels that have an instance of a smaller number among their neighbours."""
+    mask = np.zeros(ids.shape, dtype=bool)
     for offset in itertools.product((-1, 0, 1), repeat=ids.ndim):
         if offset >= (0,) * ids.ndim:
-            break
+            break  # the other half are the same pairs
         here = tuple(slice(max(-o, 0), size - max(o, 0)) for o, size in zip(offset, ids.shape, strict=True))
         there = tuple(slice(max(o, 0), size - max(-o, 0)) for o, size in zip(offset, ids.shape, strict=True))
         voxel, neighbour = ids[here], ids[there]
-        touches[here] |= (voxel != neighbour) & (voxel > 0) & (neighbour > 0)
-    return touches
+        both = (voxel > 0) & (neighbour > 0)
+        mask[here] |= both & (voxel > neighbour)
+        mask[there] |= both & (neighbour > voxel)
+    return mask

@@ -147,7 +147,7 @@ class LabelInstances(Transform):
         tensor([[[1, 0, 2, 2]]], dtype=torch.int32)
     """
 
-    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]  # noqa: RUF012, MONAI's convention
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(
         self,

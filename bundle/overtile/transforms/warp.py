@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Field = Literal["bicubic", "bspline"]
 Mode = Literal["bilinear", "bicubic", "nearest"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> torch.
     """
     if mode == "nearest":
         return _sample_nearest(image, coordinates)
-    grid = torch.empty((1, *coordinates.shape[1:], len(coordinates)), device=coordinates.device)
+    grid = torch.empty((1, *coordinates.shape[1:], len(coordinates)), dtype=torch.float32, device=coordinates.device)
     for axis, position in enumerate(coordinates, start=1):
         size = image.shape[axis]
         low, high = int(position.min().floor()), int(position.max().ceil()) + 1

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects
 
 from overtile.transforms.class_labels import ClassWeights, weight_per_class
-from overtile.transforms.gap import InstanceMap, separated_instances, touches_earlier
+from overtile.transforms.gap import InstanceMap, separated_instances, yields
 from overtile.transforms.label_values import check_one_channel, new_weight_keys
 
 TOLERANCE = 1e-6  # a separation term below it is left out
@@ -54,7 +54,7 @@ def separation_weights(
         [[ 1. 1. 10.23 1. ]]
     """
     instances = InstanceMap.read(label, spacing, ignore_label)
-    ids = np.where(touches_earlier(instances.ids), 0, instances.ids)
+    ids = np.where(yields(instances.ids), 0, instances.ids)
     foreground = ids > 0
     inside = int(np.count_nonzero(foreground))
     outside = ids.size - int(np.count_nonzero(instances.ignored)) - inside
@@ -106,7 +106,7 @@ def separation_weights_2019(
     if ids.any():
         nearest = distance_transform_edt(ids == 0, instances.sampling).astype(np.float32)
         weight += (1 - balance) * _bell(nearest, balance_sigma)
-    weight[(ids > 0) & ~touches_earlier(ids)] = 1
+    weight[(ids > 0) & ~yields(ids)] = 1
     return instances.finish(weight, label)
 
 
