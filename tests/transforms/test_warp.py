@@ -55,9 +55,9 @@ def test_the_bicubic_field_is_the_one_of_torch_with_aligned_corners():
     np.testing.assert_allclose(dense(still((33, 20), grid, "bicubic")), expected, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("spacing", [None, (2.5, 4, 3)], ids=["spans the tile", "leaves the tile"])
+@pytest.mark.parametrize("spacing", [None, (2.5, 4, 1.7)], ids=["spans the tile", "leaves the tile"])
 def test_the_bicubic_field_in_3d_is_a_sum_over_64_grid_points(spacing):
-    warp = still((4, 5, 7), random((3, 3, 2, 3)), "bicubic", spacing)
+    warp = still((3, 4, 5), random((3, 3, 2, 3)), "bicubic", spacing)
     field = dense(warp)
     for voxel in np.ndindex(warp.tile):
         for values, found in zip(warp.displacements, field, strict=True):
@@ -90,7 +90,7 @@ def test_the_bicubic_field_goes_through_the_displacements():
     np.testing.assert_allclose(dense(still((33, 21), grid, "bicubic"))[:, ::16, ::5], grid, atol=ROUNDING)
 
 
-@pytest.mark.parametrize(("field", "expected"), [("bicubic", 7.7), ("bspline", 4.8)])
+@pytest.mark.parametrize(("field", "expected"), [("bicubic", 7.6), ("bspline", 4.8)])
 def test_sigma_10_on_3x3_points_moves_a_voxel_by_as_much_as_the_documentation_says(field, expected):
     points = 3 if field == "bicubic" else 5
     impulses = np.eye(points**2).reshape(-1, points, points)  # the response to each point; variances add

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
+from overtile.transforms import RandElasticDeformd
 from overtile.transforms.windows import TRIES, draw_foreground_voxel, draw_start
 
 SIZES = st.integers(1, 12)
@@ -81,3 +82,38 @@ def test_every_foreground_voxel_is_drawn_equally_often(size):
     drawn = [tuple(draw_foreground_voxel(random, label).tolist()) for _ in range(draws)]
     assert set(drawn) == {(0, 0), (1, 1), (1, size - 1)}
     assert all(abs(drawn.count(voxel) - draws / 3) < 5 * np.sqrt(draws / 3) for voxel in set(drawn))
+
+
+def windows(size, chance, **options):
+    """Windows alone, nothing deformed."""
+    options |= {"sigma": 0, "foreground_key": "label", "foreground_prob": chance}
+    return RandElasticDeformd(["image", "label"], size, mode="nearest", **options).set_random_state(0)
+
+
+@pytest.mark.parametrize("voxel", [(0, 0), (29, 39), (0, 20)])
+def test_a_single_foreground_voxel_is_in_every_window_that_must_have_one(voxel):
+    label = np.zeros((1, 30, 40), np.uint8)
+    label[0][voxel] = 1
+    transform = windows(5, 1, margin=(4, 0))
+    for _ in range(20):
+        assert transform({"image": label, "label": label})["label"].sum() == 1
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5])
+def test_other_windows_are_drawn_from_the_whole_image(chance):
+    label, seen = np.zeros((1, 1, 40), np.uint8), 0
+    label[..., 0] = 1
+    transform = windows((1, 2), chance)
+    for _ in range(400):
+        seen += transform({"image": label, "label": label})["label"].sum()
+    expected = chance + (1 - chance) / 39  # one of 39 windows holds the voxel
+    assert abs(seen / 400 - expected) < 5 * np.sqrt(expected * (1 - expected) / 400)
+
+
+def test_without_foreground_any_window_is_drawn():
+    empty = np.zeros((1, 9, 9), np.uint8)
+    transform = windows(3, 1)
+    firsts = {
+        int(transform({"image": np.arange(81).reshape(1, 9, 9), "label": empty})["image"][0, 0, 0]) for _ in range(400)
+    }
+    assert firsts == {9 * row + column for row in range(7) for column in range(7)}

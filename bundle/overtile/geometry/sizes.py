@@ -134,10 +134,18 @@ the nearest are 556 and 572
         wanted = output_size + 2 * self.margin
         return wanted + (self._residue - wanted) % self.step
 
+    def window_size(self, output_size: int) -> int:
+        """Smallest legal write window of at least ``output_size`` voxels: what a training window should have.
+
+        Examples:
+            >>> Geometry(levels=4).window_size(388), Geometry(levels=4).window_size(200)
+            (388, 212)
+        """
+        return self.input_size(output_size) - 2 * self.margin
+
     def stride(self, output_size: int) -> int:
         """Largest distance between tiles that keeps every one on the pooling grid of the whole image.
 
         Outputs of the 2D network are 4 mod 16, so tiles that abut at 388 are not identical to one pass: 384 are.
         """
-        inside = self.input_size(output_size) - 2 * self.margin
-        return max(inside // self.step, 1) * self.step
+        return max(self.window_size(output_size) // self.step, 1) * self.step

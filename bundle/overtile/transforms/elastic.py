@@ -29,7 +29,7 @@ class RandElasticDeform(RandomizableTransform):
         margin: voxels around the window that an image may ask for (``margin`` of the call); window and margin
             together are the tile that the grid spans.
         sigma: standard deviation of the displacements in voxels, one number or one per axis; 10 in 2015, 4 in 2016.
-            Between the grid points of the 3x3 grid it is smaller: the mean over the tile is 7.7 of 10 for
+            Between the grid points of the 3x3 grid it is smaller: the mean over the tile is 7.6 of 10 for
             ``"bicubic"`` and 4.8 for ``"bspline"``.
         grid_points: points of the grid per axis; 3 in 2015.
         grid_spacing: instead, their distance in voxels; 32 in 2016, 150 in the release of 2015.
