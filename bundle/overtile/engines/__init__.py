@@ -1,6 +1,6 @@
 """What a training or evaluation run needs around the network: the only room that meets Ignite."""
 
-from overtile.engines.batches import PrepareWeightedBatch
+from overtile.engines.batches import PrepareWeightedBatch, step_loss
 from overtile.engines.checkpoints import TrainingCheckpoint
 from overtile.engines.distributed import parallel, rank, rank_device, rank_share, start_processes
 from overtile.engines.metrics import InstanceF1, InstanceF1Metric
@@ -28,4 +28,5 @@ __all__ = [
     "rank_device",
     "rank_share",
     "start_processes",
+    "step_loss",
 ]

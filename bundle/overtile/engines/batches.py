@@ -42,6 +42,11 @@ class PrepareWeightedBatch(PrepareBatch):
         )
 
 
+def step_loss(output: dict[str, Any]) -> float:
+    """The loss of a training step, for handlers that write it down."""
+    return float(output["loss"].detach())
+
+
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     """Without meta data: a training step has no use for it and would carry it through every layer."""
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

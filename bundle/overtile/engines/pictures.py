@@ -24,7 +24,7 @@ def result_picture(
     probability: NDArray[np.float32],
     caption: str = "",
 ) -> Image.Image:
-    """Image, ground truth, prediction and foreground probability side by side.
+    """Image, ground truth, prediction and foreground probability as panels of one picture.
 
     Args:
         image: (x, y) or (x, y, z), MONAI's axis order; of a volume the slice with most foreground is shown.
@@ -45,7 +45,7 @@ def result_picture(
         panels.append(("ground truth", _coloured(gray, arrays[1])))
     panels.append((f"prediction  {caption}".strip(), _coloured(gray, arrays[-2])))
     panels.append(("probability", np.repeat(np.clip(arrays[-1], 0, 1)[..., None], 3, axis=2)))
-    return _side_by_side(panels)
+    return _arranged(panels)
 
 
 def _stretched(image: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -68,17 +68,21 @@ def _coloured(gray: NDArray[np.floating], label: NDArray[np.integer]) -> NDArray
     return mixed
 
 
-def _side_by_side(panels: Sequence[tuple[str, NDArray[np.floating]]]) -> Image.Image:
+def _arranged(panels: Sequence[tuple[str, NDArray[np.floating]]]) -> Image.Image:
+    """Panels in a row, or in two where they are wide."""
     height, width = panels[0][1].shape[:2]
     scale = _SMALLEST / width if width < _SMALLEST else min(1.0, _LARGEST / width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    picture = Image.new("RGB", (len(panels) * (size[0] + _GAP) - _GAP, size[1] + _TITLE), "white")
+    columns = len(panels) if width < 1.5 * height else 2
+    rows = -(-len(panels) // columns)
+    step = (size[0] + _GAP, size[1] + _TITLE)
+    picture = Image.new("RGB", (columns * step[0] - _GAP, rows * step[1]), "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(_FONT)
-    for column, (title, pixels) in enumerate(panels):
-        left = column * (size[0] + _GAP)
-        draw.text((left + 2, 4), title, fill="black", font=font)
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+    for number, (title, pixels) in enumerate(panels):
+        left, top = number % columns * step[0], number // columns * step[1]
+        draw.text((left + 2, top + 4), title, fill="black", font=font)
         panel = Image.fromarray((pixels * 255).round().astype(np.uint8))
-        resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
-        picture.paste(panel.resize(size, resample), (left, _TITLE))
+        picture.paste(panel.resize(size, resample), (left, top + _TITLE))
     return picture

@@ -8,6 +8,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from overtile.engines.batches import step_loss
+
 _SMOOTHING = 0.05  # share of the newest step in the displayed loss
 _QUIET_INTERVAL = 30.0  # seconds between lines where the output is a file and not a terminal
 
@@ -44,7 +46,7 @@ class ProgressBar:
 
     def __call__(self, engine: Engine) -> None:
         """One step further."""
-        loss = float(engine.state.output["loss"])
+        loss = step_loss(engine.state.output)
         self.loss = loss if self.loss is None else self.loss + _SMOOTHING * (loss - self.loss)
         shown = {"epoch": f"{engine.state.epoch}/{engine.state.max_epochs}", "loss": f"{self.loss:.4f}"}
         shown["lr"] = f"{self.optimizer.param_groups[0]['lr']:.2g}"

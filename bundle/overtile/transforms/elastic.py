@@ -172,7 +172,8 @@ class RandElasticDeformd(RandomizableTransform, MapTransform):
         margin: voxels around the window, one number or one per key.
         mode: interpolation, one or one per key: ``"bilinear"``, ``"bicubic"`` or ``"nearest"``.
         foreground_key: label (0 = background) in which to look for foreground.
-        foreground_prob: probability with which the window must contain a random foreground voxel.
+        foreground_prob: probability with which the window, before its deformation, must contain a random
+            foreground voxel; a single voxel near its rim may be deformed out of it.
         allow_missing_keys: do not raise when a key is absent.
         options: of :class:`RandElasticDeform`: sigma, grid_points, grid_spacing, field, rotate_range, ...
 
