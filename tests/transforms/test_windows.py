@@ -44,7 +44,8 @@ def test_a_window_with_a_foreground_voxel_contains_it_and_is_one_that_could_be_d
         pytest.param(9, 3, 4, {2, 3, 4}, id="around a voxel"),
         pytest.param(9, 3, 0, {0}, id="around the first voxel"),
         pytest.param(9, 3, 8, {6}, id="around the last voxel"),
-        pytest.param(5, 7, 4, {-2, -1, 0}, id="covers a voxel anyway"),
+        pytest.param(5, 7, 4, {-1, 0}, id="covers a voxel, not at its rim"),
+        pytest.param(16, 8, 8, {3, 4, 5, 6}, id="has a voxel in its central half"),
     ],
 )
 def test_every_allowed_window_is_drawn_equally_often(size, window, voxel, starts):

@@ -65,8 +65,7 @@ def read_mirrored(image: Array, window: Sequence[slice]) -> Array:
             image = image[(slice(None),) * axis + (slice(bounds.start, bounds.stop),)]
             continue
         indices = mirror_indices(bounds.start, bounds.stop, size)
-        if isinstance(image, torch.Tensor):
-            image = image.index_select(axis, torch.from_numpy(indices).to(image.device))
-        else:
-            image = np.take(image, indices, axis=axis)
+        # indexing: torch's index_select is several times slower and knows no uint16
+        index = torch.from_numpy(indices).to(image.device) if isinstance(image, torch.Tensor) else indices
+        image = image[(slice(None),) * axis + (index,)]
     return image

@@ -43,7 +43,7 @@ def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geome
 
     Args:
         shape: spatial shape of the image.
-        output_size: wanted write window per axis, rounded up to a legal one.
+        output_size: wanted write window per axis, rounded up to a legal one of at least ``2**levels`` voxels.
         geometry: of the network.
 
     Raises:
@@ -60,7 +60,8 @@ def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geome
         raise ValueError(f"an image with an empty axis has no tiles: shape {tuple(shape)}")
     axes = []
     for size, wanted in zip(shape, output_size, strict=True):
-        stride, length = geometry.stride(wanted), geometry.input_size(wanted)
+        stride = geometry.stride(wanted)
+        length = geometry.input_size(max(wanted, stride))  # the smallest answer of all, 4 voxels, is less than a stride
         starts = range(0, size, stride)
         axes.append(
             [

@@ -107,7 +107,7 @@ class OverlapTileInferer(Inferer):
             run = _Run(network, args, kwargs, geometry, self._network_device(network, image), self.device, bar)
             result = run.stitch(image, plans[0])
             if len(views) > 1:
-                result = result.float()
+                result = result.to(torch.promote_types(result.dtype, torch.float32))
                 for view, tiles in zip(views[1:], plans[1:], strict=True):
                     result += view.invert(run.stitch(view.apply(image), tiles))
                 result /= len(views)

@@ -57,11 +57,14 @@ class Warp:
             index: tuple[slice | int, ...] = (slice(None), *(-2 if other == axis else -1 for other in range(dims)))
             coarse[index] = self.matrix[:, axis]
         coarse.reshape(dims, -1)[:, -1] = self.centre
-        field = torch.from_numpy(coarse).to(device=device, dtype=torch.float32)
-        for axis in range(dims):
-            columns = torch.from_numpy(self._columns(axis, inset)).to(device=device, dtype=torch.float32)
-            field = torch.movedim(torch.tensordot(field, columns, dims=([axis + 1], [1])), -1, axis + 1)
-        return field
+        on_cpu = device is None or device.type == "cpu"
+        dtype = torch.float32 if on_cpu else torch.float64  # TF32 products on a GPU would move voxels by 0.3
+        field = torch.from_numpy(coarse).to(device=device, dtype=dtype)
+        with torch.autocast("cpu" if device is None else device.type, enabled=False):
+            for axis in range(dims):
+                columns = torch.from_numpy(self._columns(axis, inset)).to(device=device, dtype=dtype)
+                field = torch.movedim(torch.tensordot(field, columns, dims=([axis + 1], [1])), -1, axis + 1)
+        return field.float()
 
     def _columns(self, axis: int, inset: int) -> NDArray[np.float64]:
         """(size, points + 2): influence of every grid point along one axis, position, 1."""

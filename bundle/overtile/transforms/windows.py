@@ -24,12 +24,14 @@ def draw_start(
         random: source of randomness.
         shape: spatial shape of the image.
         window: size of the window.
-        foreground: a voxel that the window must contain.
+        foreground: a voxel that the window must contain; it comes to lie in the central half of the window where
+            the image allows, so that a deformation does not push it out.
     """
     low = np.minimum(0, np.subtract(shape, window))
     high = np.maximum(0, np.subtract(shape, window))
     if foreground is not None:
-        low, high = np.clip(foreground - window + 1, low, high), np.clip(foreground, low, high)
+        rim = np.floor_divide(window, 4)
+        low, high = np.clip(foreground - window + 1 + rim, low, high), np.clip(foreground - rim, low, high)
     return np.array([random.randint(first, last + 1) for first, last in zip(low, high, strict=True)], dtype=np.int64)
 
 
