@@ -52,6 +52,7 @@ class BatchNormEstimator:
             norm.momentum = None  # the plain average of all batches
         for image in self.recent:
             self.network(image)
+        self.recent.clear()  # a training resumed after this validation remembers none of them either
         for norm, momentum in zip(self.norms, momenta, strict=True):
             norm.momentum = momentum
         self.network.train(training)

@@ -125,9 +125,12 @@ class OverlapTileInferer(Inferer):
                     f"output_size {tuple(self.output_size)} does not fit an image with {len(shape)} spatial axes"
                 )
             return tuple(self.output_size)
-        probe = (geometry.input_size(max(geometry.step, 1)),) * len(shape)
-        per_voxel = activation_bytes(network, image.shape[1], probe) * image.shape[0]
-        return fitted_output_size(shape, geometry, self.memory_limit * GIBIBYTE / per_voxel)
+        fitted = (geometry.step,) * len(shape)
+        for _ in range(2):  # the larger a valid network's tile, the more its layers behind the skips take per voxel
+            probe = tuple(map(geometry.input_size, fitted))
+            per_voxel = activation_bytes(network, image.shape[1], probe) * image.shape[0]
+            fitted = fitted_output_size(shape, geometry, self.memory_limit * GIBIBYTE / per_voxel)
+        return fitted
 
     def _network_device(self, network: Callable[..., Any], image: torch.Tensor) -> torch.device:
         if self.network_device is not None:

@@ -1,0 +1,58 @@
+"""What more than one test file needs: a tiny data set, and the bundle's workflows with tiny settings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# one level: 12 voxels of margin less 4, so a window of 20 voxels is read from 28; a step takes milliseconds
+TINY = {
+    "levels": 1,
+    "features": 2,
+    "output_size": 20,
+    "steps_per_epoch": 2,
+    "max_epochs": 2,
+    "val_interval": 1,
+    "device": "cpu",
+    "progress": False,
+}
+BOXES = ((5, 15, 5, 15), (16, 30, 8, 20), (10, 22, 28, 40))  # three cells of 100, 168 and 144 pixels
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory):
+    """A data set folder: two training images and one validation image of three bright cells on 40x48 pixels."""
+    root = tmp_path_factory.mktemp("cells")
+    random = np.random.default_rng(0)
+    for section, names in {"training": ("one", "two"), "validation": ("held_out",)}.items():
+        for name in names:
+            label = np.zeros((40, 48), np.uint8)
+            for number, (top, bottom, left, right) in enumerate(BOXES, start=1):
+                label[top:bottom, left:right] = number
+            image = (60.0 * (label > 0) + random.normal(20, 5, label.shape)).clip(0, 255).astype(np.uint8)
+            for folder, array in {"images": image, "labels": label}.items():
+                file = root / section / folder / f"{name}.tif"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(file, array)
+    return root
+
+
+@pytest.fixture
+def workflow(cells, tmp_path):
+    """Makes an initialised workflow of config files of the bundle, with tiny settings and files below ``tmp_path``."""
+
+    def make(*configs, workflow_type="train", **overrides):
+        places = {"bundle_root": str(ROOT), "dataset_dir": str(cells), "ckpt_dir": str(tmp_path / "models")}
+        settings = {**TINY, **places, "output_dir": str(tmp_path / "output"), **overrides}
+        files = [str(ROOT / "configs" / name) for name in configs]
+        made = ConfigWorkflow(config_file=files, workflow_type=workflow_type, logging_file=False, **settings)
+        made.initialize()
+        return made
+
+    yield make
+    set_determinism(None)  # `initialize` sets MONAI's global seed

@@ -1,0 +1,133 @@
+"""The promise of the overlap-tile inferer: whatever the tiles, the result is that of one pass over the whole image."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from overtile.inferers import OverlapTileInferer
+from overtile.networks import UNet
+
+# (spatial dims, levels, output sizes, image shapes)
+CASES = {
+    "2D one level": (2, 1, [1, 3, 16, (9, 30), None], [(1, 1), (2, 7), (17, 16), (40, 50)]),
+    "2D two levels": (2, 2, [1, 5, 16, (9, 30), None], [(1, 1), (3, 30), (33, 20), (40, 50)]),
+    "2D three levels": (2, 3, [4, 13, 40, None], [(1, 1), (25, 50)]),
+    "3D one level": (3, 1, [6, (3, 8, 5), None], [(1, 1, 1), (5, 9, 2), (8, 7, 12)]),
+}
+PARAMETERS = [
+    pytest.param(dims, levels, shape, sizes, id=f"{name} {shape}")
+    for name, (dims, levels, sizes, shapes) in CASES.items()
+    for shape in shapes
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Hundreds of tiny passes: threads would wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def network(dims, levels, **options):
+    """Random weights, biases and (for batch norm, in evaluation mode) running statistics."""
+    torch.manual_seed(0)
+    net = UNet(dims, 2, 3, levels=levels, features=3, **{"norm": "batch", **options})
+    for name, tensor in net.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            tensor.normal_(0, 0.5)
+        elif tensor.ndim == 1:
+            tensor.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+@torch.no_grad()
+def one_pass(net, image, halo=0):
+    """The whole image, mirrored once around by NumPy, in one pass: no tile, nothing of the package's geometry."""
+    step = 2 ** len(net.ups)
+    lost = 6 * step - 4  # per side, the papers' (12 * 2**L - 8) / 2
+    before = halo or lost
+    spatial = image.shape[2:]
+    residue = 0 if halo else 4 * (step - 1) % step
+    after = [before + (residue - size - 2 * before) % step for size in spatial]
+    padded = np.pad(image.numpy(), [(0, 0)] * 2 + [(before, a) for a in after], mode="reflect")
+    answer = net(torch.from_numpy(padded))
+    return answer[(..., *(slice(halo, halo + size) for size in spatial))]
+
+
+def close(result, expected):
+    """Equal to the rounding of float32, whose convolutions sum in an order that depends on the tile's shape."""
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("dims", "levels", "shape", "sizes"), PARAMETERS)
+def test_any_tiling_equals_one_pass_of_a_valid_network_over_the_whole_mirrored_image(dims, levels, shape, sizes):
+    net = network(dims, levels)
+    image = torch.randn(2, 2, *shape)
+    expected = one_pass(net, image)
+    assert expected.std() > 1e-2
+    for size in sizes:
+        close(OverlapTileInferer(size)(image, net), expected)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize(("dims", "levels", "shape", "sizes"), PARAMETERS)
+def test_any_tiling_equals_one_pass_of_a_same_padded_network(dims, levels, shape, sizes, padding_mode):
+    net = network(dims, levels, padding="same", padding_mode=padding_mode)
+    image = torch.randn(1, 2, *shape)
+    expected = one_pass(net, image, halo=64 if dims == 2 else 24)  # more than any voxel's surroundings
+    for size in sizes:
+        close(OverlapTileInferer(size)(image, net), expected)
+
+
+def numpy_views(averaging, dims):
+    """Pairs of a view of an image and its inverse: quarter turns in the plane of the first two axes, then flips."""
+    turns = {"flips": [0], "rotations": [0, 1, 2, 3], "all": [0, 1]}[averaging]
+    subsets = [axes for n in range(dims + 1) for axes in itertools.combinations(range(2, dims + 2), n)]
+    for k, axes in itertools.product(turns, [()] if averaging == "rotations" else subsets):
+        yield (
+            lambda x, k=k, axes=axes: np.flip(np.rot90(x, k, (2, 3)), axes),
+            lambda x, k=k, axes=axes: np.rot90(np.flip(x, axes), -k, (2, 3)),
+        )
+
+
+@pytest.mark.parametrize("averaging", ["flips", "rotations", "all"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(
+    ("shape", "sizes"), [((21, 34), [8, (5, 30), None]), ((9, 6, 5), [(3, 8, 5), None])], ids=["2D", "3D"]
+)
+def test_averaging_is_the_mean_over_numpys_views_whatever_the_tile(shape, sizes, averaging, padding):
+    dims = len(shape)
+    net = network(dims, 2 if dims == 2 else 1, padding=padding)
+    halo = 0 if padding == "valid" else 64 if dims == 2 else 24
+    image = torch.randn(2, 2, *shape)
+    answers = [
+        back(one_pass(net, torch.from_numpy(there(image.numpy()).copy()), halo).numpy())
+        for there, back in numpy_views(averaging, dims)
+    ]
+    assert np.abs(answers[1] - answers[0]).max() > 1e-2  # the views do differ
+    for size in sizes:
+        close(OverlapTileInferer(size, averaging=averaging)(image, net), torch.from_numpy(np.mean(answers, 0)))
+
+
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_statistics_of_the_tile_make_the_result_depend_on_the_tile_as_documented(norm):
+    """A canary: should this fail, the inferer's documentation promises too little."""
+    net = network(2, 2, norm=norm)
+    image = torch.randn(1, 2, 40, 50) + torch.linspace(0, 5, 50)
+    whole, tiled = (OverlapTileInferer(size)(image, net) for size in (None, 12))
+    assert (whole - tiled).abs().max() > 1e-2 * whole.std()
+
+
+def test_tiles_that_abut_at_the_answers_size_would_not_be_one_pass():
+    """Why the stride is on the pooling grid: four voxels off it, a pass is another function of the image."""
+    net = network(2, 3)  # answers 4 more than a multiple of 8
+    image = torch.randn(1, 2, 92 + 4, 92)
+    with torch.no_grad():
+        off_grid, on_grid = net(image[:, :, 4:96]), one_pass(net, image[:, :, 44:52, 44:48])
+        whole = net(torch.nn.functional.pad(image, (0, 0, 0, 4), mode="reflect"))  # 12 x 4 answers
+    assert on_grid.shape[2:] == (8, 4)
+    assert (off_grid - whole[:, :, 4:8]).abs().max() > 1e-2 * whole.std()
