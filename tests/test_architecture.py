@@ -98,7 +98,7 @@ def test_every_module_has_a_telling_name_and_fits_in_one_reading(path):
 def test_every_room_lists_what_it_offers(room):
     module = importlib.import_module(f"overtile.{room}")
     assert module.__doc__
-    assert module.__all__ == sorted(module.__all__)
+    assert len(module.__all__) == len(set(module.__all__)) > 0
     assert all(hasattr(module, offered) for offered in module.__all__)
 
 

@@ -4,10 +4,8 @@ from PIL import Image
 
 from overtile.engines.pictures import _GAP, _LARGEST, _SMALLEST, _TITLE, result_picture
 
-WHITE = (255, 255, 255)
 
-
-def scene(shape=(60, 40)):
+def scene(shape=(60, 48)):
     """Image, truth, prediction and probability of two cells along x, MONAI's first axis."""
     random = np.random.default_rng(0)
     truth = np.zeros(shape, np.int32)
@@ -18,27 +16,43 @@ def scene(shape=(60, 40)):
     return image.astype(np.float32), truth, np.where(truth == 7, 3, 0), probability.astype(np.float32)
 
 
-def panels(picture, count):
-    """The panels without title and gaps, as arrays (height, width, RGB)."""
-    width = (picture.width + _GAP) // count - _GAP
-    pixels = np.asarray(picture)[_TITLE:]
-    return [pixels[:, n * (width + _GAP) : n * (width + _GAP) + width] for n in range(count)]
+def panels(picture, count, columns=None):
+    """The panels without titles and gaps, as arrays (height, width, RGB)."""
+    columns = columns or count
+    width = (picture.width + _GAP) // columns - _GAP
+    height = picture.height // -(-count // columns) - _TITLE
+    corners = [(n // columns * (height + _TITLE) + _TITLE, n % columns * (width + _GAP)) for n in range(count)]
+    return [np.asarray(picture)[top : top + height, left : left + width] for top, left in corners]
 
 
-def test_four_panels_of_one_size_stand_side_by_side_under_their_titles():
-    picture = result_picture(*scene())
+@pytest.mark.parametrize(
+    ("shape", "columns", "rows"),
+    [
+        pytest.param((40, 40), 4, 1, id="square"),
+        pytest.param((20, 40), 4, 1, id="high"),
+        pytest.param((60, 40), 2, 2, id="wide"),
+    ],
+)
+def test_four_panels_stand_in_a_row_or_in_two_where_they_are_wide(shape, columns, rows):
+    empty = np.zeros(shape, np.int32)
+    picture = result_picture(empty.astype(np.float32), empty, empty, np.ones(shape, np.float32))
+    height = round(shape[1] * _SMALLEST / shape[0])
     assert picture.mode == "RGB"
-    assert picture.size == (4 * (_SMALLEST + _GAP) - _GAP, round(40 * _SMALLEST / 60) + _TITLE)
-    titles = np.asarray(picture)[:_TITLE]
-    assert (titles.min(axis=(0, 2)) < 128).any()  # black on white
-    gap = np.asarray(picture)[:, _SMALLEST : _SMALLEST + _GAP]
-    assert (gap[_TITLE:] == 255).all()
+    assert picture.size == (columns * (_SMALLEST + _GAP) - _GAP, rows * (height + _TITLE))
+    pixels = np.asarray(picture)
+    for row in range(rows):
+        titles = pixels[row * (height + _TITLE) :][:_TITLE]
+        for column in range(columns):
+            assert (titles[:, column * (_SMALLEST + _GAP) :][:, :_SMALLEST] < 128).any()  # black on white
+    gap = pixels[_TITLE : _TITLE + height, _SMALLEST : _SMALLEST + _GAP]
+    assert (gap == 255).all()
+    assert all((panel == 0).all() for panel in panels(picture, 4, columns)[:3])
+    assert (panels(picture, 4, columns)[3] == 255).all()
 
 
 def test_without_a_truth_there_are_three_panels():
     image, _, prediction, probability = scene()
     picture = result_picture(image, None, prediction, probability)
-    assert picture.width == 3 * (_SMALLEST + _GAP) - _GAP
     with_truth = panels(result_picture(*scene()), 4)
     without = panels(picture, 3)
     for ours, theirs in zip(without, (with_truth[0], with_truth[2], with_truth[3]), strict=True):
@@ -46,12 +60,10 @@ def test_without_a_truth_there_are_three_panels():
 
 
 def test_x_runs_to_the_right_and_y_down():
-    image = np.zeros((8, 4), np.float32)
-    image[6:, 0] = 1  # right end of the first row
-    shown = panels(result_picture(image, None, np.zeros((8, 4), np.int32), image), 3)[2][..., 0]
-    rows, columns = np.nonzero(shown == 255)
-    assert rows.max() < shown.shape[0] / 4
-    assert columns.min() >= shown.shape[1] * 6 / 8
+    corner = np.zeros((5, 4), np.float32)
+    corner[3:, 0] = 1  # right end of the first row
+    shown = panels(result_picture(corner, None, np.zeros((5, 4), np.int32), corner), 3)[2][..., 0]
+    assert np.array_equal(shown == 255, np.kron(corner.T == 1, np.ones((64, 64), bool)))  # 64 = 320 / 5
 
 
 def test_the_probability_is_shown_in_gray_as_it_is():
@@ -82,12 +94,12 @@ def test_small_images_are_enlarged_without_inventing_values_and_large_ones_reduc
     probability = panels(result_picture(checks, None, np.zeros((5, 5), int), checks), 3)[2]
     assert set(np.unique(probability)) == {0, 255}
     wide = np.zeros((2 * _LARGEST, 10), np.float32)
-    assert result_picture(wide, None, wide.astype(int), wide).size == (3 * (_LARGEST + _GAP) - _GAP, 5 + _TITLE)
+    assert result_picture(wide, None, wide.astype(int), wide).size == (2 * (_LARGEST + _GAP) - _GAP, 2 * (5 + _TITLE))
 
 
 def test_an_image_one_voxel_high_still_has_a_picture():
     line = np.zeros((3 * _LARGEST, 1), np.float32)
-    assert result_picture(line, None, line.astype(int), line).height == _TITLE + 1
+    assert result_picture(line, None, line.astype(int), line).height == 2 * (_TITLE + 1)
 
 
 @pytest.mark.parametrize("with_truth", [True, False], ids=["truth", "no truth"])
@@ -112,6 +124,6 @@ def test_a_constant_image_and_an_empty_label_have_a_picture_without_warnings(sha
 
 def test_the_caption_stands_behind_the_title_of_the_prediction():
     plain, captioned = (np.asarray(result_picture(*scene(), caption=caption)) for caption in ("", "F1 0.5"))
-    differs = np.nonzero((plain != captioned).any(axis=2))
-    assert differs[0].max() < _TITLE
-    assert differs[1].min() > 2 * (_SMALLEST + _GAP)
+    row, column = np.nonzero((plain != captioned).any(axis=2))
+    assert row.max() < _TITLE
+    assert 2 * (_SMALLEST + _GAP) < column.min() < column.max() < 3 * (_SMALLEST + _GAP)

@@ -70,7 +70,11 @@ def draws(seed, epochs, rank=0, monkeypatch=None):
         monkeypatch.setattr(randomness, "rank", lambda: rank)
     data = Dataset([0.0], RandLambda(func=lambda x: x, prob=1.0))
     drawn = {}
-    engine = Engine(lambda engine, batch: drawn.update({engine.state.epoch: (float(data.transform.R.uniform()), float(torch.rand(1)))}))
+
+    def step(engine, batch):
+        drawn[engine.state.epoch] = float(data.transform.R.uniform()), float(torch.rand(1))
+
+    engine = Engine(step)
     EpochSeed(seed, data).attach(engine)
     engine.run([0], max_epochs=epochs)
     return drawn

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ def test_the_factor_falls_from_one_to_zero(power):
     factors = [polynomial_decay(epoch, 10, power) for epoch in range(11)]
     assert factors[0] == 1
     assert factors[-1] == 0
-    assert all(later < earlier for earlier, later in zip(factors, factors[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(factors))
 
 
 @pytest.mark.parametrize(("power", "middle"), [(1.0, 0.5), (2.0, 0.25), (0.0, 1.0)])

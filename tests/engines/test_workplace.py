@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from overtile.engines import bundle_root, default_device
+from overtile.engines import bundle_root, default_device, switch
 
 
 @pytest.fixture
@@ -46,3 +46,19 @@ def test_where_there_is_no_bundle_the_root_is_the_working_folder(bundles, monkey
 def test_the_device_is_the_first_gpu_where_there_is_one(monkeypatch, available, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     assert default_device() == torch.device(expected)
+
+
+@pytest.mark.parametrize("word", [True, "true", "True", "YES", "on"])
+def test_a_switch_is_on_however_it_is_written(word):
+    assert switch(word) is True
+
+
+@pytest.mark.parametrize("word", [False, "false", "False", "NO", "off"])
+def test_a_switch_is_off_however_it_is_written(word):
+    assert switch(word) is False
+
+
+@pytest.mark.parametrize("word", ["", "maybe", 2, None])
+def test_anything_else_is_no_switch(word):
+    with pytest.raises(ValueError, match="a switch is true or false, got"):
+        switch(word)

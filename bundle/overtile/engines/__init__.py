@@ -9,7 +9,7 @@ from overtile.engines.progress import ProgressBar
 from overtile.engines.randomness import EpochSeed
 from overtile.engines.report import Report
 from overtile.engines.schedules import polynomial_decay
-from overtile.engines.workplace import bundle_root, default_device
+from overtile.engines.workplace import bundle_root, default_device, switch
 
 __all__ = [
     "BatchNormEstimator",
@@ -29,4 +29,5 @@ __all__ = [
     "rank_share",
     "start_processes",
     "step_loss",
+    "switch",
 ]
