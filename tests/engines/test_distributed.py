@@ -110,9 +110,9 @@ def test_the_wrapped_network_is_told_its_gpu_and_only_that(monkeypatch):
     monkeypatch.setattr(distributed, "DistributedDataParallel", lambda network, device_ids: seen.append(device_ids))
     network = nn.Identity()
     monkeypatch.setattr(network, "to", lambda device: network)
-    for device in ("cpu", "cuda:1"):
-        parallel(network, torch.device(device))
-    assert seen == [None, [torch.device("cuda:1")]]
+    for device in ("cpu", "cuda:1", torch.device("cpu"), torch.device("cuda:1")):  # a client may give a word
+        parallel(network, device)
+    assert seen == [None, [torch.device("cuda:1")]] * 2
 
 
 @pytest.mark.slow

@@ -45,9 +45,10 @@ def rank_device() -> torch.device:
     return torch.device("cpu")
 
 
-def parallel(network: nn.Module, device: torch.device) -> nn.Module:
+def parallel(network: nn.Module, device: torch.device | str) -> nn.Module:
     """The network on its device, its gradients averaged over all processes."""
-    return DistributedDataParallel(network.to(device), device_ids=[device] if device.type == "cuda" else None)
+    on = torch.device(device)
+    return DistributedDataParallel(network.to(on), device_ids=[on] if on.type == "cuda" else None)
 
 
 def rank_share(items: Sequence[Item]) -> list[Item]:
