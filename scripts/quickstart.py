@@ -1,7 +1,7 @@
-"""Sets everything up in .venv, trains on the embedded image, evaluates the held-out part: ``python3 scripts/quickstart.py``.
+"""Sets everything up in .venv, trains on the embedded image and evaluates its held-out part.
 
-Needs nothing but Python 3.10 or newer. ``--setup-only`` stops after the installation; anything else on the command
-line goes on to training and evaluation, for example ``--max_epochs 5`` or ``--dataset_dir DIR``.
+Run it as ``python3 scripts/quickstart.py``; it needs nothing but Python 3.11 or newer. ``--setup-only`` stops after the
+installation; anything else on the command line goes on to training and evaluation, for example ``--max_epochs 5``.
 """
 
 import json

@@ -65,9 +65,7 @@ def one_process(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     idist.set_local_rank(0)
     yield
-    idist.finalize()  # Ignite, which would remember it, ends it
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    idist.finalize()  # not torch's own: Ignite would go on believing in it
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -145,7 +143,6 @@ def check_training(run, folder, epochs):
     """Runs a training that must have every property, and looks at what it leaves."""
     assert run.check_properties() == []
     run.run()
-    run.finalize()
     assert torch.load(folder / "models" / "last.pt", weights_only=True)["epoch"] == epochs
     weights = torch.load(folder / "models" / "model.pt", weights_only=True)
     assert all(isinstance(weight, torch.Tensor) for weight in weights.values())
@@ -160,7 +157,6 @@ def test_training_has_every_property_that_monai_asks_for_and_runs(workflow, tmp_
 
 def test_training_in_several_processes_has_every_property_too(workflow, tmp_path, one_process):
     check_training(workflow("train.json", "multi_gpu_train.yaml"), tmp_path, 2)
-    assert not dist.is_initialized()
 
 
 def test_inference_has_every_property_that_monai_asks_for(workflow, tmp_path, cells):

@@ -4,6 +4,7 @@ from overtile.engines.batches import PrepareWeightedBatch, step_loss
 from overtile.engines.checkpoints import TrainingCheckpoint
 from overtile.engines.distributed import parallel, rank, rank_device, rank_share, start_processes
 from overtile.engines.metrics import InstanceF1, InstanceF1Metric
+from overtile.engines.mistakes import explain_mistakes
 from overtile.engines.normalization import BatchNormEstimator
 from overtile.engines.progress import ProgressBar
 from overtile.engines.randomness import EpochSeed
@@ -22,6 +23,7 @@ __all__ = [
     "TrainingCheckpoint",
     "bundle_root",
     "default_device",
+    "explain_mistakes",
     "parallel",
     "polynomial_decay",
     "rank",
