@@ -32,9 +32,10 @@ def run(run_id: str, configs: list[str], options: list[str]) -> None:
     files = str([f"configs/{name}" for name in configs]).replace(" ", "")
     options = ["--config_file", files, "--output_dir", str(OUTPUT), "--ckpt_dir", str(OUTPUT / "models"), *options]
     print("\n$ python -m monai.bundle run", run_id, *(f'"{o}"' if "[" in o else o for o in options), flush=True)
-    warnings = {"PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # threads that wait passively: on a busy machine the others would spin for a core that somebody else has
+    quiet = {"PYTHONWARNINGS": "ignore", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [str(PYTHON), "-m", "monai.bundle", "run", run_id, *options]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **warnings})
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **quiet})
 
 
 def main() -> None:

@@ -42,12 +42,14 @@ class OnlyFromTheCopy:
         return spec
 
 sys.meta_path.insert(0, OnlyFromTheCopy)
+sys.path[0] = os.getcwd()  # as `python -m monai.bundle` has it
 sys.argv[0] = "monai.bundle"
 runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 """
 
-TINY = "--levels 1 --features 2 --dropout 0.0 --norm batch".split()
-TRAINING = "--output_size 20 --steps_per_epoch 2 --max_epochs 2 --val_interval 1 --progress false".split()
+TINY = ["--levels", "1", "--features", "2", "--dropout", "0.0", "--norm", "batch"]
+STEPS = ["--output_size", "20", "--steps_per_epoch", "2", "--max_epochs", "2", "--val_interval", "1"]
+TRAINING = [*STEPS, "--progress", "false"]
 
 
 @pytest.fixture(scope="module")

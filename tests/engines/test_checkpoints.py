@@ -22,9 +22,9 @@ def validation(scores):
     )
 
 
-def training(folder, scores=None, *, weight=None, handlers=(), **options):
+def training(folder, scores=None, *, network=None, handlers=(), validated_every=1, **options):
     """A training of a 2x2 layer in which every step changes weights and momentum, two steps per epoch."""
-    network = nn.Linear(2, 2) if weight is None else weight
+    network = network or nn.Linear(2, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     policy = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     evaluator = None if scores is None else validation(scores)
@@ -36,7 +36,8 @@ def training(folder, scores=None, *, weight=None, handlers=(), **options):
 
     engine = Engine(step)
     if evaluator is not None:
-        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: evaluator.run(engine.state.epoch))
+        validated = Events.EPOCH_COMPLETED(every=validated_every)
+        engine.add_event_handler(validated, lambda engine: evaluator.run(engine.state.epoch))
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: policy.step())
     checkpoint = TrainingCheckpoint(str(folder), network, optimizer, policy, evaluator, **options)
     checkpoint.attach(engine)
@@ -113,7 +114,7 @@ def test_files_are_written_every_interval_and_after_the_last_epoch(tmp_path, int
 
 
 def test_a_training_that_ends_before_its_first_validation_still_leaves_weights(tmp_path):
-    run = training(tmp_path, interval=10)
+    run = training(tmp_path, [], validated_every=10, interval=10)
     run.run(2)
     assert same(load(tmp_path / "model.pt"), weights(run.network))
 
@@ -186,7 +187,7 @@ def test_without_resume_an_old_state_is_not_read(tmp_path):
 
 def test_a_state_of_another_network_is_refused_with_the_file_the_reason_and_the_remedy(tmp_path):
     training(tmp_path).run(1)
-    other = training(tmp_path, weight=nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 2)), resume=True)
+    other = training(tmp_path, network=nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 2)), resume=True)
     with pytest.raises(ValueError, match=r"last\.pt does not fit this network .* choose another --ckpt_dir"):
         other.run(2)
 
@@ -208,7 +209,7 @@ def test_an_interrupted_write_leaves_the_earlier_files_whole_and_nothing_else(tm
 
 
 def test_a_parallel_wrapper_leaves_no_trace_in_the_files(tmp_path):
-    training(tmp_path / "wrapped", weight=nn.DataParallel(nn.Linear(2, 2))).run(1)
+    training(tmp_path / "wrapped", network=nn.DataParallel(nn.Linear(2, 2))).run(1)
     training(tmp_path / "bare").run(1)
     wrapped, bare = (load(tmp_path / name / "model.pt").keys() for name in ("wrapped", "bare"))
     assert wrapped == bare == {"weight", "bias"}
