@@ -1,5 +1,6 @@
 """What more than one test file needs: a tiny data set, and the bundle's workflows with tiny settings."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,11 @@ def cells(tmp_path_factory):
 
 
 @pytest.fixture
-def workflow(cells, tmp_path):
+def workflow(cells, tmp_path, monkeypatch):
     """Makes an initialised workflow of config files of the bundle, with tiny settings and files below ``tmp_path``."""
+
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a run exchanges it
+    monkeypatch.setattr(sys, "path", [*sys.path])  # MONAI puts the bundle there
 
     def make(*configs, workflow_type="train", **overrides):
         places = {"bundle_root": str(ROOT), "dataset_dir": str(cells), "ckpt_dir": str(tmp_path / "models")}

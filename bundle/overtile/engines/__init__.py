@@ -10,6 +10,7 @@ from overtile.engines.progress import ProgressBar
 from overtile.engines.randomness import EpochSeed
 from overtile.engines.report import Report
 from overtile.engines.schedules import polynomial_decay
+from overtile.engines.weights import LoadWeights
 from overtile.engines.workplace import bundle_root, default_device, switch
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EpochSeed",
     "InstanceF1",
     "InstanceF1Metric",
+    "LoadWeights",
     "PrepareWeightedBatch",
     "ProgressBar",
     "Report",

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CHECKED = (ValueError, TypeError, OSError, RuntimeError)  # what the checks at the public doors raise
 
 
 def explain_mistakes() -> None:
@@ -19,19 +20,24 @@ def explain_mistakes() -> None:
 
 
 def own_error(error: BaseException | None) -> BaseException | None:
-    """The error in a chain of causes that was raised by this package's own code, if there is one.
+    """The error in a chain of causes that was raised by a check in this package's own code, if there is one.
 
     Args:
         error: the last of the chain.
     """
     while error is not None:
-        frame = error.__traceback__
-        while frame is not None and frame.tb_next is not None:
-            frame = frame.tb_next
-        if frame is not None and PACKAGE in Path(frame.tb_frame.f_code.co_filename).resolve().parents:
+        if isinstance(error, CHECKED) and PACKAGE in _raised_in(error).parents:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def _raised_in(error: BaseException) -> Path:
+    """The file that raised an error."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return Path() if frame is None else Path(frame.tb_frame.f_code.co_filename).resolve()
 
 
 def _print_error(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
