@@ -73,7 +73,7 @@ def _arranged(panels: Sequence[tuple[str, NDArray[np.floating]]]) -> Image.Image
     height, width = panels[0][1].shape[:2]
     scale = _SMALLEST / width if width < _SMALLEST else min(1.0, _LARGEST / width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    columns = len(panels) if width < 1.2 * height else 2
+    columns = len(panels) if width < 1.5 * height else 2
     rows = -(-len(panels) // columns)
     step = (size[0] + _GAP, size[1] + _TITLE)
     picture = Image.new("RGB", (columns * step[0] - _GAP, rows * step[1]), "white")
