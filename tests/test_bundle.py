@@ -63,8 +63,9 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture
 def call(bundle, tmp_path):
-    """Calls a command line with the copy's configs, in a working folder that is not the bundle."""
-    (tmp_path / "elsewhere").mkdir()
+    """Calls a command line with the copy's configs, in a working folder that has a ``scripts`` package of its own."""
+    (tmp_path / "elsewhere" / "scripts").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "scripts" / "__init__.py").touch()
     settings = {"BUNDLE_COPY": str(bundle), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": ""}
     quiet = {"PYTHONWARNINGS": "ignore", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
@@ -100,7 +101,7 @@ def test_uninstalled_it_trains_on_its_own_image_from_any_folder_and_scores_itsel
     assert "val_f1" in done.stdout
     assert {file.name for file in (bundle / "models").iterdir()} == {"model.pt", "last.pt"}
     assert (bundle / "output" / "tensorboard").is_dir()
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["scripts"]
 
     call("evaluating", "train.json", "evaluate.json", options=[*TINY, "--progress", "false"])
     written = json.loads((bundle / "output" / "scores.json").read_text())
