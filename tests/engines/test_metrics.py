@@ -101,3 +101,13 @@ def test_as_key_metric_of_an_evaluator_it_scores_each_epoch_on_its_own_and_keeps
     evaluator.run(2)
     assert evaluator.state.metrics["f1"] == 0
     assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (pytest.approx(2 / 3), 1)
+
+
+def test_voxels_without_ground_truth_count_in_neither_image():
+    truth, found = cells((0, 3), (4, 7)), cells((0, 3), (4, 7), (9, 11))
+    truth[0, 8:] = 255  # nobody has looked there
+    ignoring, looking = InstanceF1Metric(0.75, ignore_label=255), InstanceF1Metric(0.75)
+    for metric in (ignoring, looking):
+        metric(y_pred=[found], y=[truth])
+    assert ignoring.get_buffer().tolist()[0][:3] == [2, 0, 0]
+    assert looking.get_buffer().tolist()[0][:3] == [2, 1, 1]  # takes the voxels for a cell that was missed

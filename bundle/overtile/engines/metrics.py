@@ -17,11 +17,13 @@ class InstanceF1Metric(CumulativeIterationMetric):
 
     Args:
         iou_threshold: least intersection over union of a match.
+        ignore_label: value of voxels without ground truth; they count in neither image.
     """
 
-    def __init__(self, iou_threshold: float = 0.5) -> None:
+    def __init__(self, iou_threshold: float = 0.5, ignore_label: int | None = None) -> None:
         super().__init__()
         self.iou_threshold = iou_threshold
+        self.ignore_label = ignore_label
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **_: Any) -> torch.Tensor:
         """Counts (B, 4) of each image: true positives, false positives, false negatives, summed IoU."""
@@ -29,7 +31,9 @@ class InstanceF1Metric(CumulativeIterationMetric):
             raise ValueError("instance F1 compares a prediction with a truth: y is missing")
         rows = []
         for predicted, truth in zip(y_pred, y, strict=True):
-            s = instance_scores(truth.cpu().numpy(), predicted.cpu().numpy(), self.iou_threshold)
+            label = truth.cpu().numpy()
+            ignored = None if self.ignore_label is None else label == self.ignore_label
+            s = instance_scores(label, predicted.cpu().numpy(), self.iou_threshold, ignored)
             rows.append([s.true_positives, s.false_positives, s.false_negatives, s.summed_iou])
         return torch.tensor(rows, dtype=torch.float64)
 
@@ -47,8 +51,14 @@ class InstanceF1(IgniteMetricHandler):
 
     Args:
         iou_threshold: least intersection over union of a match.
+        ignore_label: value of voxels without ground truth.
         output_transform: picks (prediction, truth) out of the evaluator's output.
     """
 
-    def __init__(self, iou_threshold: float = 0.5, output_transform: Callable[[Any], Any] = lambda x: x) -> None:
-        super().__init__(metric_fn=InstanceF1Metric(iou_threshold), output_transform=output_transform)
+    def __init__(
+        self,
+        iou_threshold: float = 0.5,
+        ignore_label: int | None = None,
+        output_transform: Callable[[Any], Any] = lambda x: x,
+    ) -> None:
+        super().__init__(metric_fn=InstanceF1Metric(iou_threshold, ignore_label), output_transform=output_transform)

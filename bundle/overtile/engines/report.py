@@ -32,6 +32,7 @@ class Report:
         instances: whether labels are instances (F1) or classes (Dice).
         num_classes: of a class map, background included.
         iou_threshold: least intersection over union of a matched instance.
+        ignore_label: value of voxels without ground truth in an instance map.
         pictures: how many pictures at most.
     """
 
@@ -41,12 +42,14 @@ class Report:
         instances: bool = True,
         num_classes: int = 2,
         iou_threshold: float = 0.5,
+        ignore_label: int | None = None,
         pictures: int = 20,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.instances = instances
         self.num_classes = num_classes
         self.iou_threshold = iou_threshold
+        self.ignore_label = ignore_label
         self.pictures = pictures
         self.images: list[dict[str, Any]] = []
 
@@ -73,7 +76,8 @@ class Report:
 
     def _scores(self, truth: NDArray[Any], prediction: NDArray[Any]) -> dict[str, Any]:
         if self.instances:
-            scores = instance_scores(truth, prediction, self.iou_threshold)
+            ignored = None if self.ignore_label is None else truth == self.ignore_label
+            scores = instance_scores(truth, prediction, self.iou_threshold, ignored)
             return {
                 "f1": scores.f1,
                 "precision": scores.precision,
