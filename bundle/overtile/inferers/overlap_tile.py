@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +15,6 @@ from tqdm import tqdm
 from overtile.geometry import Geometry, Tile, fitted_output_size, plan_tiles, read_mirrored
 from overtile.inferers.memory import activation_bytes
 from overtile.inferers.symmetries import Averaging, Symmetry, symmetries
-
-logger = logging.getLogger(__name__)
 
 GIBIBYTE = 2**30
 
@@ -140,26 +138,17 @@ class OverlapTileInferer(Inferer):
         return image.device
 
 
+@dataclass(frozen=True)
 class _Run:
     """One call of the inferer: everything that is the same for all its tiles."""
 
-    def __init__(
-        self,
-        network: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        geometry: Geometry,
-        network_device: torch.device,
-        device: torch.device | str | None,
-        bar: Any,
-    ) -> None:
-        self.network = network
-        self.args = args
-        self.kwargs = kwargs
-        self.geometry = geometry
-        self.network_device = network_device
-        self.device = device
-        self.bar = bar
+    network: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    geometry: Geometry
+    network_device: torch.device
+    device: torch.device | str | None
+    bar: Any
 
     def stitch(self, image: torch.Tensor, tiles: list[Tile]) -> torch.Tensor:
         """Answers of all tiles in one tensor."""
