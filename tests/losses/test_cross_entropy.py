@@ -193,3 +193,11 @@ def test_shapes_that_do_not_fit_are_refused_with_the_remedy(label, weight, name)
 def test_an_unknown_normalization_is_refused():
     with pytest.raises(ValueError, match="normalization must be 'weights', 'voxels' or 'none', got 'mean'"):
         WeightedCrossEntropyLoss("mean")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_an_ignored_voxel_gets_no_gradient_whatever_its_logits(value):
+    logits = torch.tensor([[[[1.0, value]], [[0.0, 0.0]]]], requires_grad=True)
+    WeightedCrossEntropyLoss()(logits, torch.tensor([[[[0, 1]]]]), torch.tensor([[[[1.0, 0.0]]]])).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[..., 1] == 0).all()

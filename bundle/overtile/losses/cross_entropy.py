@@ -57,8 +57,8 @@ class WeightedCrossEntropyLoss(nn.Module):
         label = torch.where(weight > 0, label.to(logits.device), 0)
         _check_classes(label, logits.shape[1])
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            losses = F.cross_entropy(logits.float(), label, reduction="none")
-            energy = (weight * torch.where(weight > 0, losses, 0.0)).sum()
+            seen = torch.where((weight > 0).unsqueeze(1), logits.float(), 0.0)  # no gradient, not even from infinities
+            energy = (weight * F.cross_entropy(seen, label, reduction="none")).sum()
             if self.normalization == "weights":
                 return energy / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
             return energy / voxels if self.normalization == "voxels" else energy
