@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import nn
 
 from overtile.engines import distributed, parallel, rank, rank_device, rank_share, start_processes
-from overtile.engines.distributed import unwrapped
+from overtile.networks import unwrapped
 
 # Run by torchrun in each of two processes; a file of its own, since started processes import no test module.
 PROGRAM = """

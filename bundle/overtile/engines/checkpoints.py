@@ -11,7 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from overtile.engines.distributed import rank, unwrapped
+from overtile.engines.distributed import rank
+from overtile.networks import unwrapped
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -60,9 +60,3 @@ def rank_share(items: Sequence[Item]) -> list[Item]:
     processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     share = list(items[rank() :: processes])
     return share if len(items) >= processes else list(items)
-
-
-def unwrapped(network: Any) -> nn.Module:
-    """The network inside a parallel wrapper, or the network itself."""
-    module: nn.Module = getattr(network, "module", network)
-    return module

@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from overtile.engines.distributed import unwrapped
+from overtile.networks import unwrapped
 
 
 class BatchNormEstimator:

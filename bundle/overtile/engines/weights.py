@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from overtile.engines.distributed import unwrapped
+from overtile.networks import unwrapped
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from overtile.networks import unwrapped
+
 # Measured on the CPU in float32 (docs/design.md): the peak of a pass is 1.3 (3D) to 3.0 (2D) times what the largest
 # layer reads and writes: skips wait beside it, and the convolution library keeps copies in its own layout.
 OVERHEAD = 3.0
@@ -26,7 +28,7 @@ def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[in
         channels: of its input.
         shape: a legal spatial input shape.
     """
-    module = getattr(network, "module", network)
+    module = unwrapped(network)
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         return PAPER_BYTES
     largest = 0

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from overtile.geometry import Geometry, Tile, fitted_output_size, plan_tiles, read_mirrored
 from overtile.inferers.memory import activation_bytes
 from overtile.inferers.symmetries import Averaging, Symmetry, symmetries
+from overtile.networks import unwrapped
 
 GIBIBYTE = 2**30
 
@@ -187,5 +188,5 @@ def _plan(view: Symmetry, image: torch.Tensor, output_size: tuple[int, ...], geo
 
 def _declared_geometry(network: Callable[..., Any]) -> Geometry:
     """What the network says of itself, also through a (data-)parallel wrapper; the 2015 network's by default."""
-    geometry = getattr(getattr(network, "module", network), "geometry", None)
+    geometry = getattr(unwrapped(network), "geometry", None)
     return geometry if isinstance(geometry, Geometry) else Geometry()

@@ -1,5 +1,6 @@
 """Networks: the U-Net of 2015 and its 3D successor."""
 
 from overtile.networks.unet import UNet
+from overtile.networks.wrappers import unwrapped
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "unwrapped"]

@@ -41,7 +41,7 @@ class Warp:
     @property
     def moves_voxels_to_voxels(self) -> bool:
         """Whether nothing need be interpolated: whole shifts, flips and axis swaps only."""
-        corner = self.centre - self.matrix @ ((np.array(self.tile) - 1) / 2)
+        corner = self.affine()[:-1, -1]
         whole = np.array_equal(self.matrix, np.round(self.matrix)) and np.array_equal(corner, np.round(corner))
         return whole and not self.displacements.any()
 
