@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.optimize import linear_sum_assignment
 
-from overtile.metrics import InstanceScores, instance_scores
+from overtile.metrics import (
+    IOU_THRESHOLDS,
+    InstanceScores,
+    average_precision,
+    instance_scores,
+    instance_scores_by_threshold,
+)
 
 TRUTH = np.array([[1, 1, 1, 1, 0, 2, 2, 2, 2, 0]])
 EMPTY = np.zeros_like(TRUTH)
@@ -67,18 +73,19 @@ def test_ratios_are_those_of_their_formulas():
     assert (scores.precision, scores.recall, scores.mean_matched_iou) == (6 / 8, 6 / 10, 0.75)
     assert scores.f1 == pytest.approx(2 * 6 / (2 * 6 + 2 + 4))
     assert scores.panoptic_quality == pytest.approx(4.5 / (6 + 2 / 2 + 4 / 2))
+    assert scores.average_precision == 6 / (6 + 2 + 4)
 
 
-RATIOS = ("precision", "recall", "f1", "mean_matched_iou", "panoptic_quality")
+RATIOS = ("precision", "recall", "f1", "average_precision", "mean_matched_iou", "panoptic_quality")
 
 
 def test_nothing_in_both_images_is_perfect():
-    assert [getattr(instance_scores(EMPTY, EMPTY), ratio) for ratio in RATIOS] == [1.0] * 5
+    assert [getattr(instance_scores(EMPTY, EMPTY), ratio) for ratio in RATIOS] == [1.0] * len(RATIOS)
 
 
 @pytest.mark.parametrize(("truth", "prediction"), [(TRUTH, EMPTY), (EMPTY, TRUTH)], ids=["all missed", "all invented"])
 def test_nothing_in_one_image_is_zero(truth, prediction):
-    assert [getattr(instance_scores(truth, prediction), ratio) for ratio in RATIOS] == [0.0] * 5
+    assert [getattr(instance_scores(truth, prediction), ratio) for ratio in RATIOS] == [0.0] * len(RATIOS)
 
 
 def test_scores_of_two_images_add_to_those_of_the_images_side_by_side():
@@ -183,6 +190,41 @@ def test_what_is_ignored_is_as_if_cut_out(pair, data):
     cut = instance_scores(truth[~ignore], prediction[~ignore])
     assert (scores.true_positives, scores.false_negatives) == (cut.true_positives, cut.false_negatives)
     assert scores.false_positives <= cut.false_positives
+
+
+class TestSeveralThresholds:
+    @given(label_image_pairs(), st.data())
+    def test_scores_are_those_of_each_threshold_alone(self, pair, data):
+        ignore = data.draw(st.none() | arrays(bool, pair[0].shape))
+        thresholds = data.draw(st.lists(THRESHOLDS, min_size=1, max_size=4))
+        alone = [instance_scores(*pair, iou_threshold=threshold, ignore=ignore) for threshold in thresholds]
+        assert instance_scores_by_threshold(*pair, thresholds, ignore) == alone
+
+    @given(label_image_pairs())
+    def test_average_precision_is_that_of_the_dense_table(self, pair):
+        iou = dense_iou(*pair)
+        for threshold, value in zip((0.55, 0.75, 0.95), average_precision(*pair, (0.55, 0.75, 0.95)), strict=True):
+            found = (iou >= threshold).sum()  # above 0.5 no object has two partners
+            union = sum(iou.shape) - found
+            assert value == (found / union if union else 1)
+
+    def test_a_pair_counts_at_every_threshold_up_to_its_iou(self):
+        # IoU 11/20 and 19/20: floats near 0.55 and 0.95, which a sum of steps of 0.05 misses.
+        truth = np.repeat([1, 1, 0, 2, 2], [11, 9, 5, 19, 1])
+        prediction = np.repeat([1, 0, 0, 2, 0], [11, 9, 5, 19, 1])
+        ap = average_precision(truth, prediction)
+        assert ap.tolist() == [1.0, 1.0, *[1 / 3] * 8]
+        f1 = [scores.f1 for scores in instance_scores_by_threshold(truth, prediction)]
+        assert f1 == [1.0, 1.0, *[0.5] * 8]
+
+    def test_they_are_those_of_the_data_science_bowl(self):
+        np.testing.assert_allclose(IOU_THRESHOLDS, np.linspace(0.5, 0.95, 10))
+
+    def test_one_outside_its_range_and_none_at_all_are_refused(self):
+        with pytest.raises(ValueError, match=r"must lie in \(0, 1\]; it is 1.5"):
+            average_precision(TRUTH, TRUTH, (0.5, 1.5))
+        with pytest.raises(ValueError, match="one IoU threshold at least; none came"):
+            average_precision(TRUTH, TRUTH, ())
 
 
 def test_many_contested_objects_are_matched_in_time():

@@ -78,6 +78,41 @@ def overlap_table(truth: npt.ArrayLike, prediction: npt.ArrayLike) -> OverlapTab
     return OverlapTable(true_ids[rows], predicted_ids[columns], voxels)
 
 
+def annotated_overlap_table(
+    truth: npt.ArrayLike, prediction: npt.ArrayLike, ignore: npt.ArrayLike | None = None
+) -> tuple[OverlapTable, npt.NDArray[np.integer]]:
+    """The table without the voxels that have no ground truth, and which predicted objects that excuses.
+
+    Args:
+        truth: label image of any shape.
+        prediction: label image of the same shape.
+        ignore: boolean mask of voxels without ground truth: they are background in both images.
+
+    Returns:
+        The table, and the ids of the predicted objects of which more than half lies in the mask: whether
+        they are right nobody can say, so they should not count as invented.
+
+    Raises:
+        ValueError: if the shapes differ, an id is negative, or a float id is not a whole number.
+        TypeError: if an image does not hold numbers or ``ignore`` is not boolean.
+
+    Examples:
+        >>> table, excused = annotated_overlap_table([0, 1, 9, 9], [1, 1, 2, 2], ignore=[False, False, True, True])
+        >>> [(int(t), int(p), int(n)) for t, p, n in zip(table.truth, table.prediction, table.voxels)], excused
+        ([(0, 0, 2), (0, 1, 1), (1, 1, 1)], array([2]))
+    """
+    if ignore is None:
+        return overlap_table(truth, prediction), np.empty(0, dtype=np.int64)
+    true, predicted, mask = np.asarray(truth), np.asarray(prediction), np.asarray(ignore)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"ignore must be a boolean mask, it has {mask.dtype}; write for instance `truth == 255`")
+    if mask.shape != true.shape:
+        raise ValueError(f"ignore must have the shape of the label images {true.shape}; it has {mask.shape}")
+    inside = overlap_table(mask, predicted)
+    mostly = (inside.truth == 1) & (2 * inside.voxels > inside.prediction_sizes)
+    return overlap_table(np.where(mask, 0, true), np.where(mask, 0, predicted)), inside.prediction[mostly]
+
+
 def _sum_by_id(ids: npt.NDArray[np.integer], voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     _, index = np.unique(ids, return_inverse=True)
     return np.bincount(index, weights=voxels).astype(np.int64)[index]
