@@ -82,6 +82,14 @@ def test_flips_are_those_of_numpy(shape, size):
     np.testing.assert_array_equal(flipped, np.flip(expected, range(1, flipped.ndim)))
 
 
+def test_flips_can_be_kept_to_some_axes():
+    deform = RandElasticDeform(sigma=0, flip_prob=(1, 0, 0)).set_random_state(1)
+    image = numbered(7, 8, 9)
+    np.testing.assert_array_equal(deform(image), np.flip(image, 1))
+    with pytest.raises(ValueError, match="flip_prob in"):
+        RandElasticDeform(flip_prob=(0.5, 1.5))
+
+
 @pytest.mark.parametrize("field", ["bicubic", "bspline"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_crop_of_a_deformed_tile_is_the_deformed_crop(shape, field):

@@ -36,7 +36,7 @@ class RandElasticDeform(RandomizableTransform):
         field: ``"bicubic"`` as in 2015 or ``"bspline"`` as in the release and in 2016; see :class:`Warp`.
         rotate_range: largest angle in radians, to either side; in 3D one number for all or one per axis of rotation.
         scale_range: largest change of magnification, 0.2 for 0.8 to 1.2.
-        flip_prob: probability of a flip, for each axis on its own.
+        flip_prob: probability of a flip, for each axis on its own: one number for all or one per axis.
         spacing: size of a voxel per axis (any unit), so that rotations do not shear anisotropic volumes.
         prob: probability of the deformation (displacements, rotation, scaling, flips); the window is always drawn.
 
@@ -57,14 +57,14 @@ class RandElasticDeform(RandomizableTransform):
         field: Field = "bicubic",
         rotate_range: Sequence[float] | float = 0.0,
         scale_range: float = 0.0,
-        flip_prob: float = 0.0,
+        flip_prob: Sequence[float] | float = 0.0,
         spacing: Sequence[float] | float = 1.0,
         prob: float = 1.0,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         if field not in ("bicubic", "bspline"):
             raise ValueError(f"field must be 'bicubic' or 'bspline', got {field!r}")
-        if not 0 <= scale_range < 1 or not 0 <= flip_prob <= 1 or margin < 0:
+        if not 0 <= scale_range < 1 or np.min(flip_prob) < 0 or np.max(flip_prob) > 1 or margin < 0:
             raise ValueError(
                 "scale_range must be in [0, 1), flip_prob in [0, 1] and margin 0 or more, "
                 f"got {scale_range}, {flip_prob} and {margin}"
@@ -120,7 +120,7 @@ class RandElasticDeform(RandomizableTransform):
         turn = rotation([self.R.uniform(-limit, limit) if limit else 0.0 for limit in limits])
         size = np.array(_per_axis(self.spacing, dims, float))
         zoom = self.R.uniform(1 - self.scale_range, 1 + self.scale_range) if self.scale_range else 1.0
-        flips = np.where(self.R.uniform(size=dims) < self.flip_prob, -1.0, 1.0)
+        flips = np.where(self.R.uniform(size=dims) < _per_axis(self.flip_prob, dims, float), -1.0, 1.0)
         return np.asarray(turn * size[None, :] / size[:, None] / zoom * flips[None, :], dtype=np.float64)
 
     def __call__(
