@@ -194,6 +194,37 @@ def test_silver_truth_is_taken_where_asked_for(ctc):
     assert len(pairs) == 6
 
 
+def test_gold_truth_comes_before_silver_where_both_are_asked_for(ctc):
+    pairs = names(datalist(ctc, "training", truth="GT+ST") + datalist(ctc, "validation", truth="GT+ST"), ctc)
+    assert sorted(pairs)[2:4] == [
+        ("01/t002.tif", "01_GT/SEG/man_seg002.tif"),
+        ("01/t003.tif", "01_ST/SEG/man_seg003.tif"),
+    ]
+    assert len(pairs) == 8  # six frames of 01, two of 02
+
+
+def test_markers_are_listed_where_asked_for_and_missing_ones_named(ctc):
+    with pytest.raises(FileNotFoundError, match=r"lacks man_track002\.tif; add them, or leave out markers=True"):
+        datalist(ctc, markers=True)
+    make(ctc, "01_GT/TRA/man_track002.tif", "02_GT/TRA/man_track0002.tif", "02_GT/TRA/man_track0005.tif")
+    pairs = datalist(ctc, "training", markers=True) + datalist(ctc, "validation", markers=True)
+    found = sorted(Path(pair["marker"]).relative_to(ctc).as_posix() for pair in pairs)
+    assert found == ["01_GT/TRA/man_track002.tif", "02_GT/TRA/man_track0002.tif", "02_GT/TRA/man_track0005.tif"]
+
+
+def test_validation_frames_can_be_named(ctc):
+    chosen = {"truth": "GT+ST", "validation_names": ["01/002", "02/0005"]}
+    assert sorted(image for image, _ in names(datalist(ctc, "validation", **chosen), ctc)) == [
+        "01/t002.tif",
+        "02/t0005.tif",
+    ]
+    assert len(datalist(ctc, "training", **chosen)) == 6
+    with pytest.raises(ValueError, match=r"no annotated image called 01/099; its images are 01/002, 02/0002, 02/0005"):
+        datalist(ctc, validation_names=["01/099"])
+    with pytest.raises(ValueError, match=r"must leave images on both sides; 0 of 3"):
+        datalist(ctc, validation_names=[])
+
+
 def test_all_frames_are_listed_where_no_label_is_required(ctc):
     pairs = datalist(ctc, "training", require_labels=False) + datalist(ctc, "validation", require_labels=False)
     assert len(pairs) == 12
@@ -280,7 +311,7 @@ def test_images_without_labels_are_listed_where_none_are_required(tmp_path):
     ("arguments", "message"),
     [
         ({"section": "train"}, "section must be one of 'training', 'validation', 'test', got 'train'"),
-        ({"truth": "gold"}, "truth must be one of 'GT', 'ST', got 'gold'"),
+        ({"truth": "gold"}, r"truth must be one of 'GT', 'ST', 'GT\+ST', got 'gold'"),
         ({"validation_fraction": 0}, "validation_fraction must lie between 0 and 1, got 0"),
     ],
 )

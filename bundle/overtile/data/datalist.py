@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import get_args
 
 from overtile.data.decathlon import decathlon
@@ -25,6 +27,8 @@ def datalist(
     labels: str = "labels",
     seed: int = 0,
     truth: Truth = "GT",
+    markers: bool = False,
+    validation_names: Sequence[str] | None = None,
     require_labels: bool = True,
 ) -> list[dict[str, str]]:
     """Image and label paths of one section of a dataset folder, sorted by name, the same on every machine.
@@ -41,7 +45,12 @@ def datalist(
         images: name of the image folder (layouts with sections or one pair of folders).
         labels: name of the label folder (the same layouts).
         seed: another seed, another split.
-        truth: gold (``"GT"``) or silver (``"ST"``) annotation, for the Cell Tracking Challenge.
+        truth: gold (``"GT"``) or silver (``"ST"``) annotation of the Cell Tracking Challenge, or ``"GT+ST"`` for gold
+            where a frame has it and silver elsewhere.
+        markers: whether to list the challenge's markers too, one in every cell, as the key ``"marker"``: they tell
+            which cells have no segmentation.
+        validation_names: exactly these images are the validation section, instead of a fraction; in the challenge's
+            layout a name is ``"01/039"``, sequence and frame. Not for layouts that name their validation images.
         require_labels: if false, images without a label are listed too, without the key ``"label"``.
 
     Returns:
@@ -49,7 +58,8 @@ def datalist(
 
     Raises:
         FileNotFoundError: a folder is missing or holds no image.
-        ValueError: an image without a label or a label without an image, two images of one name, or no layout fits.
+        ValueError: an image without a label or a label without an image, two images of one name, an unknown
+            validation image, or no layout fits.
 
     Examples:
         >>> from overtile.data import sample_folder
@@ -63,7 +73,7 @@ def datalist(
     root = absolute(dataset_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"dataset folder {root} does not exist; check dataset_dir, got {str(dataset_dir)!r}")
-    ask = Ask(section, images, labels, truth, require_labels)
+    ask = Ask(section, images, labels, truth, require_labels, markers)
     found = next((found for layout in LAYOUTS if (found := layout(root, ask))), None)
     if found is None:
         entries = some_names(path.name for path in sorted(root.iterdir()) if not path.name.startswith("."))
@@ -72,6 +82,9 @@ def datalist(
             "imagesTr + labelsTr, 01 + 01_GT/SEG, or images + labels/final; "
             f"it holds {entries or 'nothing'}; rearrange it, or name its folders with images=... and labels=..."
         )
+    if validation_names is not None:
+        held_out = _named(found.pairs, validation_names, root, found.whole)
+        return list(part(found.pairs, held_out, section).values())
     pairs = split_pairs(found.pairs, section, validation_fraction, seed) if found.whole else found.pairs
     return list(pairs.values())
 
@@ -87,8 +100,24 @@ def split_pairs(pairs: Pairs, section: Section, fraction: float, seed: int) -> P
         return pairs
     count = min(max(1, round(len(pairs) * fraction)), len(pairs) - 1)
     drawn = sorted(pairs, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-    held_out = set(drawn[:count])
+    return part(pairs, drawn[:count], section)
+
+
+def part(pairs: Pairs, held_out: Collection[str], section: Section) -> Pairs:
+    """The pairs named by ``held_out`` for the validation section, the others for training."""
     return {name: pair for name, pair in pairs.items() if (name in held_out) == (section == "validation")}
+
+
+def _named(pairs: Pairs, names: Sequence[str], root: Path, whole: bool) -> Sequence[str]:
+    if not whole:
+        raise ValueError(f"{root} names its validation images itself; leave out validation_names, got {names}")
+    if unknown := [name for name in names if name not in pairs]:
+        raise ValueError(
+            f"{root} has no annotated image called {some_names(unknown)}; its images are {some_names(pairs)}"
+        )
+    if not 0 < len(set(names)) < len(pairs):
+        raise ValueError(f"validation_names must leave images on both sides; {len(names)} of {len(pairs)} were named")
+    return names
 
 
 def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:

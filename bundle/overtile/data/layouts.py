@@ -5,6 +5,7 @@
     sections    <root>/{training,validation,test}/{images,labels}/
     decathlon   <root>/{imagesTr,labelsTr,imagesTs}/, dataset.json, split.json        medicaldecathlon.com
     tracking    <root>/01/t000.tif, <root>/01_GT/SEG/man_seg000.tif, 02 ...           celltrackingchallenge.net
+                <root>/01_GT/TRA/man_track000.tif: a marker in every cell, annotated or not
     monailabel  <root>/*, <root>/labels/final/*                                       MONAI Label's datastore
     flat        <root>/{images,labels}/
 """
@@ -21,8 +22,8 @@ from typing import Literal
 from overtile.data.folders import has_images, images_by_stem, some_names
 
 Section = Literal["training", "validation", "test"]
-Truth = Literal["GT", "ST"]
-Pairs = dict[str, dict[str, str]]  # by name: {"image": path, "label": path}
+Truth = Literal["GT", "ST", "GT+ST"]
+Pairs = dict[str, dict[str, str]]  # by name: {"image": path, "label": path}, with markers {..., "marker": path}
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Ask:
     labels: str = "labels"
     truth: Truth = "GT"
     require_labels: bool = True
+    markers: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,38 @@ def tracking(root: Path, ask: Ask) -> Found | None:
     _no_test_section(root, ask)
     pairs: Pairs = {}
     for sequence in sequences:
-        folder = root / f"{sequence.name}_{ask.truth}" / "SEG"
-        frames, labels = _numbered(sequence, "t"), _numbered(folder, "man_seg")
+        frames, labels = _numbered(sequence, "t"), _truth(root, sequence.name, ask.truth)
         wanted = {number: path for number, path in frames.items() if number in labels or not ask.require_labels}
-        found = match(wanted, labels, ask, where=f"{folder} with {sequence}")
+        found = match(wanted, labels, ask, where=f"{root / sequence.name}_{ask.truth.partition('+')[0]}/SEG")
         pairs |= {f"{sequence.name}/{number}": pair for number, pair in found.items()}
+        if ask.markers:
+            _add_markers(found, root / f"{sequence.name}_GT" / "TRA")
     if not pairs:
         raise FileNotFoundError(
             f"no frame of {root} is annotated in {sequences[0].name}_{ask.truth}/SEG/man_segNNN.tif; "
-            f"add the annotation, or choose the other one of truth='GT' (gold) and truth='ST' (silver)"
+            "add the annotation, or choose another one: truth='GT' (gold), truth='ST' (silver) or truth='GT+ST' (both)"
         )
     return Found(pairs, whole=True)
+
+
+def _truth(root: Path, sequence: str, truth: Truth) -> dict[str, Path]:
+    """Segmentations by frame; of several kinds of truth the first that a frame has."""
+    labels: dict[str, Path] = {}
+    for kind in reversed(truth.split("+")):
+        labels |= _numbered(root / f"{sequence}_{kind}" / "SEG", "man_seg")
+    return labels
+
+
+def _add_markers(pairs: Pairs, folder: Path) -> None:
+    """Puts each frame's marker image into its entry."""
+    markers = _numbered(folder, "man_track")
+    if missing := [f"man_track{number}.tif" for number in pairs if number not in markers]:
+        raise FileNotFoundError(
+            f"markers tell which cells of a frame have no segmentation, but {folder} lacks {some_names(missing)}; "
+            "add them, or leave out markers=True"
+        )
+    for number, pair in pairs.items():
+        pair["marker"] = str(markers[number])
 
 
 def monailabel(root: Path, ask: Ask) -> Found | None:
