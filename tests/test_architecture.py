@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "bundle" / "overtile"
 
 STOREYS = (
     {"geometry", "metrics"},
-    {"networks", "losses", "transforms"},
+    {"networks", "losses", "transforms", "reports"},
     {"inferers", "data", "engines", "ngff"},
 )
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -21,6 +21,7 @@ FOREIGN = {  # what a room does not know
     "networks": {"monai", "ignite"},
     "losses": {"monai", "ignite"},
     "transforms": {"ignite"},
+    "reports": {"torch", "monai", "ignite"},
     "inferers": {"ignite"},
     "data": {"ignite"},
     "engines": set(),

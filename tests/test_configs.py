@@ -24,7 +24,9 @@ from overtile.networks import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
-FILES = sorted(file.name for pattern in ("*.json", "*.yaml") for file in CONFIGS.rglob(pattern))
+FILES = sorted(
+    file.relative_to(CONFIGS).as_posix() for pattern in ("*.json", "*.yaml") for file in CONFIGS.rglob(pattern)
+)
 RUNNABLE = [name for name in FILES if name != "metadata.json"]
 SCHEMA = ROOT.parent / "shared" / "data" / "monai_schema" / "meta_schema_20240725.json"
 SCHEMA_MD5 = "06954cad2cc5d3784e72077ac76f0fc8"
@@ -127,8 +129,10 @@ def test_inference_has_the_network_of_the_training():
 
 
 def test_inference_normalises_images_as_the_training_does():
-    train, (load, normalize) = read("train.json"), read("inference.json")["preprocessing"]["transforms"]
-    assert {**train["load"], "keys": "image"} == load
+    train, (load, shrink, normalize) = read("train.json"), read("inference.json")["preprocessing"]["transforms"]
+    assert train["shrink"] == shrink
+    label_keys = {"label_keys": train["load"]["label_keys"]}
+    assert {**train["load"], "keys": "image"} == {**load, **label_keys}
     assert {**train["normalize"], "keys": "image"} == normalize
 
 

@@ -5,8 +5,8 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.handlers import from_engine
 
-from overtile.engines import InstanceF1, InstanceF1Metric
-from overtile.metrics import instance_scores
+from overtile.engines import AveragePrecisionMetric, InstanceF1, InstanceF1Metric, PanopticQualityMetric
+from overtile.metrics import average_precision, instance_scores
 
 
 def cells(*spans, size=12):
@@ -111,3 +111,62 @@ def test_voxels_without_ground_truth_count_in_neither_image():
         metric(y_pred=[found], y=[truth])
     assert ignoring.get_buffer().tolist()[0][:3] == [2, 0, 0]
     assert looking.get_buffer().tolist()[0][:3] == [2, 1, 1]  # takes the voxels for a cell that was missed
+
+
+METRICS = pytest.mark.parametrize("metric", [InstanceF1Metric, PanopticQualityMetric, AveragePrecisionMetric])
+
+
+def scored(metric, pairs):
+    """The metric after some pairs (truth, prediction) of (1, *spatial) arrays."""
+    for truth, found in pairs:
+        metric(y_pred=[torch.as_tensor(found)], y=[torch.as_tensor(truth)])
+    return metric
+
+
+@METRICS
+def test_a_row_of_the_buffer_is_the_score_of_its_image_and_all_rows_the_score_of_all(metric):
+    whole = scored(metric(), zip(TRUTH, FOUND, strict=True))
+    rows = whole.get_buffer()
+    assert whole.aggregate() == whole.score(rows)
+    for i in range(2):
+        assert whole.score(rows[i : i + 1]) == scored(metric(), [(TRUTH[i], FOUND[i])]).aggregate()
+    assert whole.higher_is_better
+
+
+@METRICS
+def test_the_score_of_some_images_is_that_of_the_images_side_by_side(metric):
+    pairs = np.random.default_rng(1).integers(0, 5, (4, 2, 1, 6, 6))
+    apart = [[labels + (labels > 0) * 10 * i for labels in pair] for i, pair in enumerate(pairs)]
+    side_by_side = [np.concatenate(images, axis=-1) for images in zip(*apart, strict=True)]
+    together = scored(metric(), [side_by_side]).aggregate()
+    assert scored(metric(), pairs).aggregate() == pytest.approx(together, rel=1e-12)
+
+
+def test_panoptic_quality_is_that_of_the_summed_scores():
+    pairs = np.random.default_rng(2).integers(0, 4, (5, 2, 1, 6, 6))
+    scores = [instance_scores(truth, found, 0.2) for truth, found in pairs]
+    expected = sum(scores[1:], start=scores[0]).panoptic_quality
+    assert scored(PanopticQualityMetric(iou_threshold=0.2), pairs).aggregate() == pytest.approx(expected, rel=1e-12)
+
+
+def test_average_precision_of_one_image_is_the_mean_over_the_thresholds():
+    truth, found = np.repeat([[1, 0, 2]], [20, 3, 10], axis=1), np.repeat([[1, 0, 2, 0]], [13, 10, 9, 1], axis=1)
+    metric = scored(AveragePrecisionMetric(), [(truth, found)])  # IoU 0.65 and 0.9
+    assert metric.aggregate() == pytest.approx(average_precision(truth, found).mean())
+    assert metric.aggregate() == pytest.approx((4 * 1 + 5 * 1 / 3 + 1 * 0) / 10)
+    strict = scored(AveragePrecisionMetric(iou_thresholds=[0.8]), [(truth, found)])
+    assert strict.aggregate() == pytest.approx(1 / 3)
+
+
+@METRICS
+def test_every_instance_metric_leaves_out_voxels_without_ground_truth(metric):
+    truth, found = cells((0, 3), (4, 7)), cells((0, 3), (4, 7), (9, 10))
+    truth[0, 8:] = 255
+    assert scored(metric(ignore_label=255), [(truth, found)]).aggregate() == 1
+    assert scored(metric(), [(truth, found)]).aggregate() < 1
+
+
+@METRICS
+def test_where_every_metric_lacks_a_truth_it_says_its_name(metric):
+    with pytest.raises(ValueError, match=f"{metric.__name__} compares a prediction with a truth: y is missing"):
+        metric()(y_pred=[cells()])

@@ -3,26 +3,70 @@
 from overtile.engines.batches import PrepareWeightedBatch, step_loss
 from overtile.engines.checkpoints import TrainingCheckpoint
 from overtile.engines.distributed import parallel, rank, rank_device, rank_share, start_processes
-from overtile.engines.metrics import InstanceF1, InstanceF1Metric
+from overtile.engines.em_metrics import (
+    PixelError,
+    PixelErrorMetric,
+    RandError,
+    RandErrorMetric,
+    VInfo,
+    VInfoMetric,
+    VRand,
+    VRandMetric,
+    WarpingError,
+    WarpingErrorMetric,
+)
+from overtile.engines.metrics import (
+    AveragePrecision,
+    AveragePrecisionMetric,
+    InstanceF1,
+    InstanceF1Metric,
+    PanopticQuality,
+    PanopticQualityMetric,
+    PooledMetric,
+    PooledMetricHandler,
+)
 from overtile.engines.mistakes import explain_mistakes
 from overtile.engines.normalization import BatchNormEstimator
+from overtile.engines.one_hot import OneHotFromEngine
 from overtile.engines.progress import ProgressBar
 from overtile.engines.randomness import EpochSeed
 from overtile.engines.report import Report
 from overtile.engines.schedules import polynomial_decay
+from overtile.engines.tracking_metrics import Det, DetMetric, Seg, SegMetric
 from overtile.engines.weights import LoadWeights
 from overtile.engines.workplace import bundle_root, default_device, switch
 
 __all__ = [
+    "AveragePrecision",
+    "AveragePrecisionMetric",
     "BatchNormEstimator",
+    "Det",
+    "DetMetric",
     "EpochSeed",
     "InstanceF1",
     "InstanceF1Metric",
     "LoadWeights",
+    "OneHotFromEngine",
+    "PanopticQuality",
+    "PanopticQualityMetric",
+    "PixelError",
+    "PixelErrorMetric",
+    "PooledMetric",
+    "PooledMetricHandler",
     "PrepareWeightedBatch",
     "ProgressBar",
+    "RandError",
+    "RandErrorMetric",
     "Report",
+    "Seg",
+    "SegMetric",
     "TrainingCheckpoint",
+    "VInfo",
+    "VInfoMetric",
+    "VRand",
+    "VRandMetric",
+    "WarpingError",
+    "WarpingErrorMetric",
     "bundle_root",
     "default_device",
     "explain_mistakes",

@@ -1,57 +1,93 @@
-"""What an evaluation leaves behind: scores for a program, pictures for a person."""
+"""What an evaluation leaves behind: scores for a program and a table, pictures and a page for a person."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.transforms import Compose
+from monai.utils import string_list_all_gather
 from numpy.typing import NDArray
 
+from overtile import __version__
 from overtile.engines.distributed import rank
-from overtile.engines.pictures import result_picture
-from overtile.metrics import class_dice, instance_scores
+from overtile.engines.image_scores import best_median_worst, class_means, finite, higher_is_better, image_scores
+from overtile.engines.training_sample import Items, training_sample
+from overtile.geometry import Geometry
+from overtile.networks import unwrapped
+from overtile.reports import (
+    Evaluation,
+    Experiment,
+    Scene,
+    applicable,
+    comparisons,
+    learning_curves,
+    number,
+    report_page,
+    result_picture,
+    write_csv,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
 
 class Report:
-    """Writes ``scores.json`` and a picture of every image (image, ground truth, prediction, probability).
+    """Writes ``scores.json``, ``scores.csv``, pictures and ``report.html``, a page that needs no other file.
 
     Attach it to an evaluator whose post-processing leaves ``pred`` (instances or class indices), ``probability``
-    (soft-max) and ``label``, each (C, *spatial), beside ``image``.
+    (soft-max) and ``label``, each (C, *spatial), beside ``image``, and with classes and an ``ignore_label`` the
+    ``weight``, 0 where there is no ground truth. The page shows the best, the median and the worst
+    image, and the curves of the training where ``output_dir`` has them.
 
     Args:
         output_dir: made if it does not exist.
-        instances: whether labels are instances (F1) or classes (Dice).
-        num_classes: of a class map, background included.
-        iou_threshold: least intersection over union of a matched instance.
-        ignore_label: value of voxels without ground truth in an instance map.
-        pictures: how many pictures at most.
+        instances: whether labels are instances or classes.
+        ignore_label: value of voxels without ground truth.
+        pictures: how many picture files at most.
+        metrics: the evaluator's by name, Ignite handlers of MONAI metrics: what they have kept of every image is its
+            score.
+        experiment: what the data are, and what others reached on them; see :class:`overtile.reports.Experiment`.
+        training_data: image and label files of the training, or what lists them, to show one of them.
+        training_transforms: what makes a training sample of them.
+        dataset: where the data are, to be named on the page.
+        weights: where the weights are, to be named on the page.
     """
 
     def __init__(
         self,
         output_dir: str,
         instances: bool = True,
-        num_classes: int = 2,
-        iou_threshold: float = 0.5,
         ignore_label: int | None = None,
         pictures: int = 20,
+        metrics: Mapping[str, Any] | None = None,
+        experiment: Experiment | None = None,
+        training_data: Items | Callable[[], Items] = (),
+        training_transforms: Compose | None = None,
+        dataset: str = "",
+        weights: str = "",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.instances = instances
-        self.num_classes = num_classes
-        self.iou_threshold = iou_threshold
         self.ignore_label = ignore_label
         self.pictures = pictures
-        self.images: list[dict[str, Any]] = []
+        self.metrics = metrics or {}
+        self.experiment = experiment or Experiment()
+        self.training_data = training_data
+        self.training_transforms = training_transforms
+        self.dataset = dataset
+        self.weights = weights
+        self.names: list[str] = []
+        self.scenes: list[bytes] = []
 
     def attach(self, engine: Engine) -> None:
         """Ignite's convention."""
@@ -60,59 +96,98 @@ class Report:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
-        self.images = []
+        self.names, self.scenes = [], []
 
     def __call__(self, engine: Engine) -> None:
-        """Scores and draws the images of one iteration."""
+        """Remembers the images of one iteration: their scores are known at the end."""
         for item in engine.state.output:
             image = item["image"]
-            truth, prediction = (_array(item[key])[0] for key in ("label", "pred"))
-            scores = self._scores(truth, prediction)
-            name = Path(str(image.meta.get("filename_or_obj", ""))) if isinstance(image, MetaTensor) else Path()
-            entry = {"image": str(name) if name.name else f"image {len(self.images)}", **scores}
-            if len(self.images) < self.pictures and rank() == 0:
-                entry["picture"] = self._draw(item, truth, prediction, scores, name)
-            self.images.append(entry)
+            name = str(image.meta.get("filename_or_obj", "")) if isinstance(image, MetaTensor) else ""
+            self.names.append(name or f"image {len(self.names)}")
+            if rank() == 0:
+                self.scenes.append(self._scene(item).packed())
 
-    def _scores(self, truth: NDArray[Any], prediction: NDArray[Any]) -> dict[str, Any]:
-        if self.instances:
-            ignored = None if self.ignore_label is None else truth == self.ignore_label
-            scores = instance_scores(truth, prediction, self.iou_threshold, ignored)
-            return {
-                "f1": scores.f1,
-                "precision": scores.precision,
-                "recall": scores.recall,
-                "instances": scores.true_positives + scores.false_negatives,
-                "found": scores.true_positives + scores.false_positives,
-                "panoptic_quality": scores.panoptic_quality,
-            }
-        return {"dice": [None if math.isnan(d) else d for d in class_dice(truth, prediction, self.num_classes)]}
-
-    def _draw(
-        self, item: dict[str, Any], truth: NDArray[Any], prediction: NDArray[Any], scores: dict[str, Any], name: Path
-    ) -> str:
-        if self.instances:
-            caption = f"F1 {scores['f1']:.3f}"
-        else:
-            caption = "Dice " + " ".join("-" if d is None else f"{d:.3f}" for d in scores["dice"])
-        foreground = 1 - _array(item["probability"])[0]
-        picture = result_picture(_array(item["image"])[0], truth, prediction, foreground, caption)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        file = self.output_dir / f"{len(self.images):03d}_{name.name.split('.')[0] or 'image'}.png"
-        picture.save(file)
-        return str(file)
+    def _scene(self, item: Mapping[str, torch.Tensor]) -> Scene:
+        truth, prediction = (_array(item[key])[0] for key in ("label", "pred"))
+        if self.ignore_label is not None:
+            ignored = truth == self.ignore_label if self.instances else _array(item["weight"])[0] == 0
+            truth = np.where(ignored, -1, truth)
+        return Scene.of(_array(item["image"]).mean(axis=0), truth, prediction, 1 - _array(item["probability"])[0])
 
     def _finish(self, engine: Engine) -> None:
+        names, rows = string_list_all_gather(self.names), image_scores(self.metrics)  # of all processes, in one order
         if rank() > 0:
             return
+        rows = rows or [{} for _ in names]
+        scores = {name: finite(value) for name, value in engine.state.metrics.items() if np.ndim(value) == 0}
+        scores |= {name: mean for name, mean in class_means(rows).items() if name not in scores}
+        experiment = applicable(self.experiment, scores)
+        wanted = (experiment.get("metric"), getattr(engine.state, "key_metric_name", None), *scores)
+        headline = next((name for name in wanted if name in scores), "")
+        higher = higher_is_better(self.metrics)
+        if headline and "higher_is_better" in experiment:
+            higher[headline] = experiment["higher_is_better"]
+        drawn = [row.get(headline) for row in rows[: len(self.scenes)]]  # the first process's share
+        examples = best_median_worst(drawn, higher.get(headline, True))
+        evaluation = Evaluation(
+            title=experiment.get("name") or f"Evaluation of {Path(self.dataset).name or 'a network'}",
+            facts=list(self._facts(getattr(engine, "network", None))),
+            scores=scores,
+            headline=headline,
+            higher_is_better=higher,
+            images=[{"image": name, **row} for name, row in zip(names, rows, strict=True)],
+            examples=[(verdict, at, Scene.unpacked(self.scenes[at])) for verdict, at in examples],
+            instances=self.instances,
+            curves=learning_curves(self.output_dir / "tensorboard"),
+            experiment=experiment,
+        )
+        self._write(evaluation)
+
+    def _write(self, evaluation: Evaluation) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        file = self.output_dir / "scores.json"
-        content = {
-            "scores": {name: float(value) for name, value in engine.state.metrics.items() if np.ndim(value) == 0},
-            "images": self.images,
-        }
-        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        logger.info("scores of %d images: %s, written to %s", len(self.images), content["scores"], self.output_dir)
+        scores, images, page = evaluation.scores, evaluation.images, self.output_dir / "report.html"
+        pictures = [
+            {"picture": self._draw(index, packed, evaluation)}
+            for index, packed in enumerate(self.scenes[: self.pictures])
+        ]
+        pictures += [{} for _ in images[len(pictures) :]]
+        write_csv(self.output_dir / "scores.csv", scores, images)
+        with_pictures = [{**image, **picture} for image, picture in zip(images, pictures, strict=True)]
+        write_json(self.output_dir / "scores.json", scores, with_pictures)
+        if self.training_transforms is not None:
+            sample = training_sample(self.training_data, self.training_transforms)
+            evaluation = replace(evaluation, training=sample)
+        page.write_text(report_page(evaluation), encoding="utf-8")
+        logger.info("scores of %d images: %s, report in %s", len(images), scores, page)
+        for table in comparisons(evaluation):
+            logger.info("%s", table)
+
+    def _draw(self, index: int, packed: bytes, evaluation: Evaluation) -> str:
+        image = evaluation.images[index]
+        score = image.get(evaluation.headline)
+        caption = "" if score is None else f"{evaluation.headline_name} {number(score)}"
+        file = self.output_dir / f"{index:03d}_{Path(image['image']).name.split('.')[0].replace(' ', '_')}.png"
+        result_picture(Scene.unpacked(packed), self.instances, caption).save(file)
+        return str(file)
+
+    def _facts(self, network: torch.nn.Module | None) -> Iterator[tuple[str, str]]:
+        if self.dataset:
+            yield "data", self.dataset
+        if self.weights:
+            yield "weights", self.weights
+        if network is not None:
+            yield "network", _summary(unwrapped(network))
+        yield "written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+        yield "by", f"overtile {__version__}, MONAI {monai.__version__}, PyTorch {torch.__version__}"
+
+
+def _summary(network: torch.nn.Module) -> str:
+    """Kind, depth and size of a network."""
+    parts = [type(network).__name__]
+    geometry = getattr(network, "geometry", None)
+    if isinstance(geometry, Geometry):
+        parts += [f"{geometry.levels} levels", f"{geometry.padding} convolutions"]
+    return ", ".join([*parts, f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"])
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

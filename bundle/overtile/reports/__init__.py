@@ -1,0 +1,24 @@
+"""What a person looks at after an evaluation: pictures, curves, a page. Arrays and numbers in; no torch, no MONAI."""
+
+from overtile.reports.curves import Curve, learning_curves
+from overtile.reports.page import Evaluation, Experiment, applicable, comparisons, number, report_page
+from overtile.reports.pictures import result_picture
+from overtile.reports.scenes import Scene
+from overtile.reports.score_files import write_csv, write_json
+from overtile.reports.training_panels import TrainingSample
+
+__all__ = [
+    "Curve",
+    "Evaluation",
+    "Experiment",
+    "Scene",
+    "TrainingSample",
+    "applicable",
+    "comparisons",
+    "learning_curves",
+    "number",
+    "report_page",
+    "result_picture",
+    "write_csv",
+    "write_json",
+]
