@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from overtile.reports import Curve, Evaluation, Scene, TrainingSample, applicable, report_page
+from overtile.reports import Curve, Evaluation, Scene, TrainingSample, applicable, comparisons, report_page
 from overtile.reports.page import comparison, linked
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "path", "circle"}
@@ -115,7 +115,8 @@ def test_the_page_of_a_whole_evaluation_tells_its_numbers():
     assert (
         "best 0.8870 doi:10.1038/s41598-024-56081-7 this evaluation, on its own split 0.8123 the paper 0.7756" in text
     )
-    assert "Higher is better. The images differ" in text
+    assert "higher is better" in text
+    assert "The images differ" in text
     assert "Split: sequence 01" in text
     assert "val_error 0.000353 lower is better val_none –" in text
     assert "01/t1.tif 0.9000 0.1000 02/t1.tif 0.7000 – all 0.8123 0.000353" in text
@@ -165,6 +166,32 @@ def test_of_an_error_the_lowest_is_the_best():
     text = Page(report_page(evaluation(higher_is_better={"val_seg": False}))).text
     assert "lower is better" in text
     assert "better to the left" in text
+
+
+def test_published_rows_stand_beside_the_metric_they_are_of():
+    rows = [
+        {"name": "the paper", "score": 0.9, "source": "here"},
+        {"name": "the paper", "score": 0.0003, "source": "there", "metric": "val_error"},
+        {"name": "another", "score": 0.5, "source": "", "metric": "not measured"},
+    ]
+    measured = {"val_error": 0.0002, "val_seg": 0.8}
+    tables = comparisons(
+        evaluation(
+            scores=measured,
+            headline="val_seg",
+            higher_is_better={"val_seg": True, "val_error": False},
+            experiment={"metric": "val_seg", "metric_name": "SEG", "published": rows},
+        )
+    )
+    assert [(table.metric, [row["score"] for row in table.rows]) for table in tables] == [
+        ("SEG", [0.9, 0.8]),
+        ("val_error", [0.0002, 0.0003]),
+    ]
+    assert str(tables[1]).splitlines() == [
+        "val_error, lower is better",
+        "> this evaluation, on its own split    0.0002",
+        "  the paper                            0.0003  there",
+    ]
 
 
 def test_without_a_score_of_ours_the_published_rows_stand_alone():
