@@ -49,8 +49,7 @@ def main() -> None:
     results = json.loads((OUTPUT / "scores.json").read_text(encoding="utf-8"))
     print("\nscores on the held-out part:", *(f"{name} {value:.3f}" for name, value in results["scores"].items()))
     print("scores: ", OUTPUT / "scores.json")
-    for image in results["images"]:
-        print("picture:", image["picture"])
+    print("report: ", OUTPUT / "report.html")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,6 @@ def test_every_class_gets_a_channel():
     assert truth[0][:, 0].tolist() == [[0, 0, 1], [0, 0, 0], [1, 1, 0]]
 
 
-def test_voxels_without_ground_truth_belong_to_no_class():
-    output = [{"pred": index_map(0, 1, 1), "label": index_map(0, 1, 0), "weight": index_map(1.0, 0.5, 0.0)}]
-    prediction, truth = OneHotFromEngine(num_classes=2)(output)
-    assert prediction[0].sum(dim=0)[0].tolist() == [1, 1, 0]
-    assert truth[0].sum(dim=0)[0].tolist() == [1, 1, 0]
-
-
 def test_monais_hausdorff_handler_measures_index_maps_through_it():
     """A bar of three pixels that is two pixels off: the farthest point of each is two from the other."""
     item = {"pred": index_map(0, 0, 0, 1, 1, 1, 0), "label": index_map(0, 1, 1, 1, 0, 0, 0)}

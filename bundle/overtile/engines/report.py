@@ -100,7 +100,7 @@ class Report:
 
     def __call__(self, engine: Engine) -> None:
         """Remembers the images of one iteration: their scores are known at the end."""
-        for item in engine.state.output:
+        for item in _whole_items(engine):
             image = item["image"]
             name = str(image.meta.get("filename_or_obj", "")) if isinstance(image, MetaTensor) else ""
             self.names.append(name or f"image {len(self.names)}")
@@ -179,6 +179,14 @@ class Report:
             yield "network", _summary(unwrapped(network))
         yield "written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
         yield "by", f"overtile {__version__}, MONAI {monai.__version__}, PyTorch {torch.__version__}"
+
+
+def _whole_items(engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
+    """What the engine returned of every image, and what else was loaded with it: MONAI keeps the two apart."""
+    batch = engine.state.batch
+    loaded = batch if isinstance(batch, list) and isinstance(batch[0], dict) else [{}] * len(engine.state.output)
+    for item, rest in zip(engine.state.output, loaded, strict=True):
+        yield {**rest, **item}
 
 
 def _summary(network: torch.nn.Module) -> str:
