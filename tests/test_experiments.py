@@ -7,8 +7,11 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+import torch
 import yaml
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(file.stem for file in (CONFIGS / "experiments").glob("*.yaml"))
@@ -118,7 +121,19 @@ def test_every_data_set_has_a_stand_in():
 def test_an_experiment_says_where_its_data_and_numbers_are_from(experiment):
     content = read(f"experiments/{experiment}.yaml")
     about = content["experiment"]
-    assert {"name", "source", "citation", "licence", "split", "metric", "metric_name", "higher_is_better"} <= set(about)
+    assert {
+        "name",
+        "source",
+        "citation",
+        "licence",
+        "classes",
+        "spacing",
+        "preprocessing",
+        "split",
+        "metric",
+        "metric_name",
+        "higher_is_better",
+    } <= set(about)
     assert all(
         {"name", "score", "source"} == set(row) - {"metric"} and 0 < row["score"] <= 1 for row in about["published"]
     )
@@ -158,3 +173,22 @@ def test_an_experiment_trains_is_scored_and_segments_new_images(experiment, data
         file = tmp_path / "output" / image.name.replace(suffix, f"_seg{suffix}")
         shape = nibabel.load(file).shape if tiny else tifffile.imread(file).shape
         assert shape[: 3 if tiny else 2] == ((20, 22, 24) if tiny else (48, 40))
+
+
+def test_an_image_at_half_resolution_comes_back_smooth_and_slices_survive(workflow):
+    """A ramp shrunk and restored is off by its end pieces alone; block replication would be off by half a step."""
+    files = ("train.json", "experiments/dic_hela_cpu.yaml")
+    made = workflow(*files, scale=0.5, markers=False, ignore_label=9, annotated_slices=[2, 0], class_weights=None)
+    parser = made.parser
+    ramp = np.repeat(np.arange(48, dtype=np.float32)[:, None], 40, axis=1)
+    data = {"image": MetaTensor(torch.from_numpy(ramp)[None]), "label": MetaTensor(torch.ones(1, 48, 40))}
+    shrink, restore = (parser.get_parsed_content(name) for name in ("shrink", "restore"))
+    small = shrink(data)
+    assert small["image"].shape == (1, 24, 20)
+    restore.transform = Compose([shrink])
+    back = restore({**small, "pred": small["image"].clone()})
+    np.testing.assert_allclose(back["pred"][0, 1:-1, 1:-1], ramp[1:-1, 1:-1], atol=1e-4)
+
+    keep = parser.get_parsed_content("train::deterministic_transforms")
+    names = [type(step).__name__ for step in keep]
+    assert names.index("KeepSlicesd") > max(place for place, name in enumerate(names) if name == "Zoomd")

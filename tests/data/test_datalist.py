@@ -212,6 +212,12 @@ def test_markers_are_listed_where_asked_for_and_missing_ones_named(ctc):
     assert found == ["01_GT/TRA/man_track002.tif", "02_GT/TRA/man_track0002.tif", "02_GT/TRA/man_track0005.tif"]
 
 
+def test_markers_are_only_in_the_challenges_layout(tmp_path):
+    make(tmp_path, "images/a.tif", "labels/a.tif", "images/b.tif", "labels/b.tif")
+    with pytest.raises(ValueError, match="only the Cell Tracking Challenge's layout has markers"):
+        datalist(tmp_path, markers=True)
+
+
 def test_validation_frames_can_be_named(ctc):
     chosen = {"truth": "GT+ST", "validation_names": ["01/002", "02/0005"]}
     assert sorted(image for image, _ in names(datalist(ctc, "validation", **chosen), ctc)) == [

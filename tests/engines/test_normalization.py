@@ -143,3 +143,9 @@ def test_a_training_resumed_with_fixed_statistics_goes_on_with_them():
 def test_a_share_outside_the_training_is_refused():
     with pytest.raises(ValueError, match="share of the training in"):
         BatchNormEstimator(network(), fix_after=0)
+
+
+@pytest.mark.parametrize(("interval", "warned"), [(4, True), (2, False)])
+def test_a_share_that_no_validation_follows_is_warned_of(interval, warned, caplog):
+    run(network(), images(1), epochs=8, interval=interval, fix_after=0.7)
+    assert ("never fixed" in caplog.text) == warned

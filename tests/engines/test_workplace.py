@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from overtile.engines import bundle_root, default_device, switch
+from overtile.engines import bundle_root, default_device, switch, zoom_mode
 
 
 @pytest.fixture
@@ -62,3 +62,14 @@ def test_a_switch_is_off_however_it_is_written(word):
 def test_anything_else_is_no_switch(word):
     with pytest.raises(ValueError, match="a switch is true or false, got"):
         switch(word)
+
+
+def test_images_are_resampled_by_what_keeps_them_smooth_on_the_way_back():
+    assert [zoom_mode(scale, 2) for scale in (0.25, 0.5, 1, 2)] == ["area", "bilinear", "bilinear", "bilinear"]
+    assert zoom_mode(0.5, 3) == "trilinear"
+
+
+@pytest.mark.parametrize("scale", [0, -1, [1, 1, 0.5], "half"])
+def test_a_scale_that_is_no_positive_number_is_refused(scale):
+    with pytest.raises(ValueError, match="scale is one positive number"):
+        zoom_mode(scale, 2)

@@ -115,3 +115,8 @@ def test_missing_keys_are_passed_over_only_if_allowed():
     assert KeepSlicesd("label", (1, 1), 3, allow_missing_keys=True)(data) == data
     with pytest.raises(KeyError, match="label"):
         KeepSlicesd("label", (1, 1), 3)(data)
+
+
+def test_without_a_value_to_ignore_the_remedy_is_named():
+    with pytest.raises(ValueError, match="give ignore_label, for example 255"):
+        KeepSlices((1, 1), ignore_label=None)

@@ -76,6 +76,17 @@ def test_the_weights_of_ignored_voxels_are_zero_and_the_markers_are_gone(frame):
     assert ((weighted["weight"] == 0) == (data["label"] == 65535)).all()
 
 
+def test_the_markers_stay_where_they_are_asked_for(frame):
+    label, markers = (array[None] for array in frame)
+    data = IgnoreUnannotatedd("label", ignore_label=255, drop_markers=False)({"label": label, "marker": markers})
+    assert data["marker"] is markers
+
+
+def test_without_a_value_to_ignore_the_remedy_is_named():
+    with pytest.raises(ValueError, match="give ignore_label, for example 65535"):
+        IgnoreUnannotatedd("label", ignore_label=None)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -82,6 +82,10 @@ def datalist(
             "imagesTr + labelsTr, 01 + 01_GT/SEG, or images + labels/final; "
             f"it holds {entries or 'nothing'}; rearrange it, or name its folders with images=... and labels=..."
         )
+    if markers and not all("marker" in pair for pair in found.pairs.values()):
+        raise ValueError(
+            f"only the Cell Tracking Challenge's layout has markers, and {root} is another; leave out markers"
+        )
     if validation_names is not None:
         held_out = _named(found.pairs, validation_names, root, found.whole)
         return list(part(found.pairs, held_out, section).values())

@@ -34,7 +34,7 @@ from overtile.engines.report import Report
 from overtile.engines.schedules import polynomial_decay
 from overtile.engines.tracking_metrics import Det, DetMetric, Seg, SegMetric
 from overtile.engines.weights import LoadWeights
-from overtile.engines.workplace import bundle_root, default_device, switch
+from overtile.engines.workplace import bundle_root, default_device, switch, zoom_mode
 
 __all__ = [
     "AveragePrecision",
@@ -78,4 +78,5 @@ __all__ = [
     "start_processes",
     "step_loss",
     "switch",
+    "zoom_mode",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CHECKED = (ValueError, TypeError, OSError, RuntimeError)  # what the checks at the public doors raise
+CHECKED = (ValueError, TypeError, OSError, RuntimeError, ImportError)  # what the checks at the public doors raise
 
 
 def explain_mistakes() -> None:

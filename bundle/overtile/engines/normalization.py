@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 import torch
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from overtile.networks import unwrapped
+
+logger = logging.getLogger(__name__)
 
 
 class BatchNormEstimator:
@@ -46,12 +49,24 @@ class BatchNormEstimator:
     def attach(self, engine: Engine) -> None:
         """Ignite's convention."""
         if self.norms:
+            engine.add_event_handler(Events.STARTED, self._warn)
             engine.add_event_handler(Events.EPOCH_STARTED, self._decide)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember)
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
         for norm in self.norms:
             norm.register_forward_pre_hook(self._keep)
+
+    def _warn(self, engine: Engine) -> None:
+        last = (engine.state.max_epochs - 1) // self.interval * self.interval
+        if self.fix_after < 1 and last < self.fix_after * engine.state.max_epochs:
+            logger.warning(
+                "batch norm is never fixed: no validation (every %d epochs) lies between %g of the %d epochs and the "
+                "last; validate more often, or give a smaller share",
+                self.interval,
+                self.fix_after,
+                engine.state.max_epochs,
+            )
 
     def _decide(self, engine: Engine) -> None:
         """Whether this epoch runs with fixed statistics: from its number alone, so also after a resumption."""

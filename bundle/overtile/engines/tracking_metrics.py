@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from overtile.engines.metrics import Image, PooledMetric, PooledMetricHandler, ignored
@@ -16,7 +17,8 @@ class SegMetric(PooledMetric):
     Prediction and truth are label images (1, *spatial). Not a number while there is no true object.
 
     Args:
-        ignore_label: value of voxels without ground truth; they count in neither image.
+        ignore_label: value of voxels without ground truth, which are no object. Of the prediction nothing is left out:
+            the challenge knows no such voxels, and what is not annotated counts nowhere in SEG.
     """
 
     def __init__(self, ignore_label: int | None = None) -> None:
@@ -25,7 +27,8 @@ class SegMetric(PooledMetric):
 
     def statistics(self, prediction: Image, truth: Image) -> Sequence[float]:
         """The sum of the Jaccard indices, and the number of true objects."""
-        scores = seg_scores(truth, prediction, ignored(truth, self.ignore_label))
+        unknown = ignored(truth, self.ignore_label)
+        scores = seg_scores(truth if unknown is None else np.where(unknown, 0, truth), prediction)
         return [float(scores.sum()), len(scores)]
 
     def score(self, rows: torch.Tensor) -> float:

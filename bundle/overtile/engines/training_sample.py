@@ -40,8 +40,12 @@ def training_sample(data: Items | Callable[[], Items], transforms: Compose, seed
     if not items or first is None:
         return None
     transforms.set_random_state(seed=seed)
-    whole = transforms(dict(items[0]), end=first)
-    drawn = transforms(dict(whole), start=first)
+    try:
+        whole = transforms(dict(items[0]), end=first)
+        drawn = transforms(dict(whole), start=first)
+    except RuntimeError as error:  # MONAI's, around whatever a transform raised: the scores do not depend on it
+        logger.warning("the report shows no training sample, since %s cannot be one: %s", items[0], error.__cause__)
+        return None
     image, label, weight = (_channel(whole[key]) for key in ("image", "label", "weight"))
     read, write_label, write_weight = (_channel(drawn[key]) for key in ("image", "label", "weight"))
     positions = _positions(transforms, read.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -23,6 +24,30 @@ def bundle_root() -> str:
 def default_device() -> torch.device:
     """The first GPU, or the CPU where there is none."""
     return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def zoom_mode(scale: float, spatial_dims: int) -> str:
+    """How images are resampled to ``scale`` and results back: MONAI's word for ``Zoomd``.
+
+    Linear between half and whole resolution, where it is the mean of the voxels it replaces (at 0.5 exactly) and
+    smooth on the way back; by area below, where linear interpolation would pass voxels over.
+
+    Args:
+        scale: size of the network's image over that of the loaded one, the same for all axes.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ValueError: for a scale that is no positive number.
+
+    Examples:
+        >>> zoom_mode(0.5, 2), zoom_mode(0.25, 3)
+        ('bilinear', 'area')
+    """
+    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise ValueError(f"scale is one positive number for all axes, 0.5 for half the resolution, got {scale!r}")
+    if scale < 0.5:
+        return "area"
+    return "bilinear" if spatial_dims == 2 else "trilinear"
 
 
 def switch(value: bool | str) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overtile.reports.curves import Curve
 
 _WIDTH, _HEIGHT = 560, 250  # units of the drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 40  # margins around the axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 26, 14, 40  # margins around the axes
 BINS = 150  # points drawn; of more the means are drawn, in a band of their extremes
 
 

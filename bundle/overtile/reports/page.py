@@ -40,13 +40,16 @@ class Experiment(TypedDict, total=False):
     """What an experiment's config tells about itself, all of it optional.
 
     ``metric`` is the headline's name among the metrics, ``metric_name`` what people call it, ``published`` what others
-    reached by it; ``split`` says on which images this evaluation was measured.
+    reached by it; ``split`` says on which images this evaluation was measured, ``spacing`` the size of a voxel.
     """
 
     name: str
     source: str
     citation: str
     licence: str
+    classes: str
+    spacing: str
+    preprocessing: str
     split: str
     metric: str
     metric_name: str

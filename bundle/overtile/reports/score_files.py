@@ -29,9 +29,10 @@ def write_csv(file: Path, scores: Mapping[str, Score], images: Sequence[Mapping[
     Args:
         file: to be written.
         scores: of all images together.
-        images: ``"image"``, a name, and scores of every image, the same columns in each.
+        images: ``"image"``, a name, and scores of every image, the same columns in each; some of ``scores`` may not
+            be known of single images.
     """
-    columns = [name for name in (images[0] if images else scores) if name != "image"]
+    columns = [name for name in dict.fromkeys([*(images[0] if images else ()), *scores]) if name != "image"]
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["image", *columns], extrasaction="ignore")
         writer.writeheader()

@@ -66,7 +66,9 @@ class KeepSlices(Transform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, slices: Sequence[int], ignore_label: int) -> None:
+    def __init__(self, slices: Sequence[int], ignore_label: int | None) -> None:
+        if ignore_label is None:
+            raise ValueError("voxels off the slices need a value of their own: give ignore_label, for example 255")
         self.slices = tuple(slices)
         if min(self.slices, default=0) < 0 or not any(self.slices):
             raise ValueError(f"slices counts the slices to keep per axis, at least one in all, got {self.slices}")
@@ -121,7 +123,7 @@ class KeepSlicesd(MapTransform):
         self,
         keys: KeysCollection,
         slices: Sequence[int],
-        ignore_label: int,
+        ignore_label: int | None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -62,13 +62,14 @@ def ignore_unannotated(
 
 
 class IgnoreUnannotatedd(MapTransform):
-    """Dictionary form of :func:`ignore_unannotated`; the markers leave the dictionary.
+    """Dictionary form of :func:`ignore_unannotated`.
 
     Args:
         keys: instance maps, channel first ``(1, *spatial)``.
         marker_key: the markers, of the same shape.
         ignore_label: the value to set.
         reach: how far a cell without outline may reach from its marker, in typical radii.
+        drop_markers: whether the markers leave the dictionary; keep them where DET is to be measured.
         allow_missing_keys: skip a key that is missing.
     """
 
@@ -79,19 +80,23 @@ class IgnoreUnannotatedd(MapTransform):
         keys: KeysCollection,
         marker_key: str = "marker",
         *,
-        ignore_label: int,
+        ignore_label: int | None,
         reach: float = 2.0,
+        drop_markers: bool = True,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if ignore_label is None:
+            raise ValueError("cells without an outline need a value of their own: give ignore_label, for example 65535")
         self.marker_key = marker_key
+        self.drop_markers = drop_markers
         self.ignore_label = ignore_label
         self.reach = reach
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """A new dictionary with labels that ignore what is not annotated."""
         d = dict(data)
-        markers = d.pop(self.marker_key)
+        markers = d.pop(self.marker_key) if self.drop_markers else d[self.marker_key]
         for key in self.key_iterator(d):
             check_one_channel(d[key])
             d[key] = ignore_unannotated(d[key], markers, self.ignore_label, self.reach)
