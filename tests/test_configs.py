@@ -9,11 +9,13 @@ from pydoc import locate
 
 import ignite.distributed as idist
 import monai.bundle
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import yaml
 from monai.bundle import ConfigComponent, ConfigParser
+from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader
 
@@ -343,3 +345,33 @@ def test_a_label_that_is_missing_is_named(workflow, cells, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         run.run()
     assert re.search(r"label.*\btwo\b", "".join(traceback.format_exception(caught.value)))
+
+
+def post_processed(made, classes):
+    """What the workflow's post-processing makes of certain class indices."""
+    logits = 20.0 * torch.nn.functional.one_hot(torch.tensor(classes), 3).permute(2, 0, 1)
+    done = made.parser.get_parsed_content("validate::postprocessing")({"pred": MetaTensor(logits)})
+    return done["pred"][0].long().tolist()
+
+
+def test_islands_and_holes_of_class_maps_go_by_option(workflow):
+    """A block of class 1 with a hole, and two pixels of class 2 in the background and two in the block."""
+    classes = np.zeros((8, 9), int)
+    classes[1:7, 1:7] = 1
+    classes[2, 2] = 0
+    classes[4, 3:5] = classes[3:5, 8] = 2
+    plain = workflow("train.json", instances=False, out_channels=3)
+    assert post_processed(plain, classes) == classes.tolist()
+    cleaned = np.zeros_like(classes)
+    cleaned[1:7, 1:7] = 1
+    options = {"min_island": 3, "fill_holes": True}
+    assert (
+        post_processed(workflow("train.json", instances=False, out_channels=3, **options), classes) == cleaned.tolist()
+    )
+
+
+def test_the_dense_crf_is_one_option_away(workflow, tmp_path):
+    pytest.importorskip("pydensecrf")
+    workflow("train.json", max_epochs=1).run()
+    workflow("train.json", "evaluate.json", crf="true").run()
+    assert (tmp_path / "output" / "report.html").is_file()
