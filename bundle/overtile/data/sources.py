@@ -58,12 +58,21 @@ class Source:
     arrange: Callable[[Path, Path], None]
 
 
-_TRACKING = "http://celltrackingchallenge.net/datasets/"
-_TRACKING_TERMS = (
-    "free for work on the challenge; other scientific use: ask the data's providers; commercial use: ask the "
-    "organizers too (Conditions of use of the images, on the page above)"
-)
-_TRACKING_PAPER = "Maška et al. 2023, Nature Methods 20:1010 (10.1038/s41592-023-01879-y)"
+def _tracking(name: str, content: str) -> Source:
+    """A data set of the Cell Tracking Challenge, under its name there."""
+    address = f"https://data.celltrackingchallenge.net/training-datasets/{name}.zip"
+    return Source(
+        folder=name,
+        content=content,
+        page="http://celltrackingchallenge.net/datasets/",
+        licence="free for work on the challenge; other scientific use: ask the data's providers; commercial use: ask "
+        "the organizers too (Conditions of use of the images, on the page above)",
+        cite="Maška et al. 2023, Nature Methods 20:1010 (10.1038/s41592-023-01879-y)",
+        archives=(Archive(address, Limits(2000 * MB, 5000)),),
+        arrange=arranging.cell_tracking,
+    )
+
+
 _BBBC039 = "https://data.broadinstitute.org/bbbc/BBBC039/"
 
 SOURCES = {
@@ -76,31 +85,13 @@ SOURCES = {
         archives=(Archive("https://downloads.imagej.net/ISBI-2012-challenge.zip", Limits(300 * MB, 100)),),
         arrange=arranging.isbi2012,
     ),
-    "dic_hela": Source(
-        folder="DIC-C2DH-HeLa",
-        content="HeLa cells, differential interference contrast, 2 x 84 frames of 512x512, few of them annotated",
-        page=_TRACKING,
-        licence=_TRACKING_TERMS,
-        cite=_TRACKING_PAPER,
-        archives=(
-            Archive(
-                "https://data.celltrackingchallenge.net/training-datasets/DIC-C2DH-HeLa.zip", Limits(2000 * MB, 5000)
-            ),
-        ),
-        arrange=arranging.cell_tracking,
+    "dic_hela": _tracking(
+        "DIC-C2DH-HeLa",
+        "HeLa cells, differential interference contrast, 2 x 84 frames of 512x512, few of them annotated",
     ),
-    "phc_u373": Source(
-        folder="PhC-C2DH-U373",
-        content="glioblastoma-astrocytoma cells, phase contrast, 2 x 115 frames of 520x696, few of them annotated",
-        page=_TRACKING,
-        licence=_TRACKING_TERMS,
-        cite=_TRACKING_PAPER,
-        archives=(
-            Archive(
-                "https://data.celltrackingchallenge.net/training-datasets/PhC-C2DH-U373.zip", Limits(2000 * MB, 5000)
-            ),
-        ),
-        arrange=arranging.cell_tracking,
+    "phc_u373": _tracking(
+        "PhC-C2DH-U373",
+        "glioblastoma-astrocytoma cells, phase contrast, 2 x 115 frames of 520x696, few of them annotated",
     ),
     "hippocampus": Source(
         folder="Task04_Hippocampus",
