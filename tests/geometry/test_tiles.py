@@ -35,23 +35,33 @@ def test_write_windows_partition_the_image(plan):
 def test_every_pass_answers_for_all_that_its_tile_writes(plan):
     """Nothing is read that the network cannot pass, nothing written that it does not answer, with full context."""
     shape, output_size, geometry = plan
-    tiles = plan_tiles(shape, output_size, geometry)
-    assert len({tile.input_shape for tile in tiles}) == 1
-    for tile in tiles:
-        for read, write in zip(tile.read, tile.write, strict=True):
-            assert write.start % 2**geometry.levels == 0
-            assert read.start == write.start - geometry.margin
+    same = geometry.padding == "same"
+    for tile in plan_tiles(shape, output_size, geometry):
+        for read, write, size in zip(tile.read, tile.write, shape, strict=True):
+            end = max(size + -size % geometry.step, 2 * geometry.step)  # the image, filled up to a legal size
+            assert write.start % geometry.step == 0
             assert geometry.is_legal_input(read.stop - read.start)
-            assert write.stop <= read.stop - geometry.margin
+            assert read.start == (max(write.start - geometry.margin, 0) if same else write.start - geometry.margin)
+            assert read.stop >= (min(write.stop + geometry.margin, end) if same else write.stop + geometry.margin)
+            assert not same or read.stop <= end
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans())
+def test_all_tiles_of_a_valid_network_have_one_size(plan):
+    shape, output_size, geometry = plan
+    shapes = {tile.input_shape for tile in plan_tiles(shape, output_size, geometry)}
+    assert len(shapes) == 1 or geometry.padding == "same"
 
 
 @settings(max_examples=100, deadline=None)
 @given(plans())
 def test_a_wanted_output_is_rounded_up_by_less_than_two_steps(plan):
     shape, output_size, geometry = plan
-    length = plan_tiles(shape, output_size, geometry)[0].input_shape
-    for size, wanted in zip(length, output_size, strict=True):
-        answered = size - 2 * geometry.margin
+    shape = [size + 400 for size in shape]  # more than the first tile reads
+    tiles = [plan_tiles([size], [wanted], geometry)[0] for size, wanted in zip(shape, output_size, strict=True)]
+    for tile, wanted in zip(tiles, output_size, strict=True):
+        answered = tile.read[0].stop - tile.write[0].start - geometry.margin
         assert wanted <= answered < wanted + 2 * geometry.step
 
 
@@ -76,9 +86,9 @@ def test_what_has_no_voxel_has_no_tiles(shape, output_size, message):
 
 
 def cost(shape, output_size, geometry):
-    """Voxels that pass through the network for one image, and those of one tile."""
+    """Voxels that pass through the network for one image, and those of the largest tile."""
     tiles = plan_tiles(shape, output_size, geometry)
-    return sum(math.prod(tile.input_shape) for tile in tiles), math.prod(tiles[0].input_shape)
+    return sum(math.prod(tile.input_shape) for tile in tiles), max(math.prod(tile.input_shape) for tile in tiles)
 
 
 @pytest.mark.parametrize("geometry", [Geometry(1), Geometry(3), Geometry(2, "same")], ids=["valid1", "valid3", "same2"])
@@ -107,7 +117,7 @@ def test_a_fitted_tile_never_exceeds_the_limit_where_the_smallest_fits(shape, le
     sizes = fitted_output_size(shape, geometry, limit)
     smallest = geometry.input_size(geometry.step) ** len(shape)
     assert len(sizes) == len(shape)
-    assert math.prod(map(geometry.input_size, sizes)) <= max(limit, smallest)
+    assert cost(shape, sizes, geometry)[1] <= max(limit, smallest)
     assert sizes == tuple(map(geometry.window_size, sizes))
 
 

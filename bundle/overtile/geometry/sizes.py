@@ -34,7 +34,7 @@ class Geometry:
     """How a U-Net's output relates to its input along one axis: the one thing a tiling must know.
 
     A *valid* network answers for its input less ``margin`` voxels on each side. A *same*-padded network answers
-    for all of its input; there ``margin`` is the context that the inferer reads and throws away (a halo).
+    for all of its input; there ``margin`` is the context that the inferer reads within the image and throws away (a halo).
     Every public size of this project is a size that this class calls legal.
 
     Args:
@@ -142,6 +142,27 @@ the nearest are 556 and 572
             (388, 212)
         """
         return self.input_size(output_size) - 2 * self.margin
+
+    def read_window(self, start: int, output_size: int, size: int) -> slice:
+        """What a tile reads of an image axis of ``size`` voxels to answer for ``output_size`` of them from ``start``.
+
+        A valid network's margin may lie outside the image. A same-padded network pads at the border of the image as it
+        learnt to at that of its training windows: there the tile ends, but for what is missing to a legal size (and
+        to two steps, which networks that pad by mirroring need).
+
+        Examples:
+            >>> Geometry(levels=3).read_window(0, 44, size=100)
+            slice(-44, 88, None)
+            >>> Geometry(levels=3, padding="same").read_window(0, 40, size=100)
+            slice(0, 96, None)
+            >>> Geometry(levels=3, padding="same").read_window(0, 40, size=35)
+            slice(0, 40, None)
+        """
+        first = start - self.margin
+        last = first + self.input_size(output_size)
+        if self.padding == "valid":
+            return slice(first, last)
+        return slice(max(first, 0), min(last, max(self._round_up(size), 2 * self.step)))
 
     def stride(self, output_size: int) -> int:
         """Largest distance between tiles that keeps every one on the pooling grid of the whole image.

@@ -16,9 +16,10 @@ class Tile:
 
     ::
 
-        image            |0 ------------------------- size|
+        image              |0 ------------------------- size|
         read      |.margin.|=== output ===|.margin.|          may leave the image: mirrored there
-        write              |=== output ===|                   never does; the writes partition it
+        read, same         |=== output ===|.margin.|          ends at the image's border: the network pads there itself
+        write              |=== output ===|                   never leaves it; the writes partition it
     """
 
     read: tuple[slice, ...]
@@ -36,10 +37,12 @@ class Tile:
 
 
 def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geometry) -> list[Tile]:
-    """Tiles that cover an image, all reading windows of one legal size; their write windows partition it.
+    """Tiles that cover an image; their write windows partition it.
 
     Write corners lie on multiples of ``2**levels``, so every tile sees the pooling grid of the whole image and the
-    stitched result does not depend on ``output_size``.
+    stitched result does not depend on ``output_size``. All tiles of a valid network have one size. Those of a
+    same-padded network end at the border of the image, where the network pads as it did in training; only up to the
+    next legal size is the image mirrored.
 
     Args:
         shape: spatial shape of the image.
@@ -53,25 +56,27 @@ def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geome
         >>> tiles = plan_tiles((512, 512), (388, 388), Geometry(levels=4))
         >>> len(tiles), tiles[0].read[0], tiles[0].write[0], tiles[-1].write[0]
         (4, slice(-92, 480, None), slice(0, 384, None), slice(384, 512, None))
+        >>> plan_tiles((35,), (40,), Geometry(levels=3, padding="same"))
+        [Tile(read=(slice(0, 40, None),), write=(slice(0, 35, None),))]
     """
     if len(shape) != len(output_size):
         raise ValueError(f"an image of shape {tuple(shape)} needs one output size per axis, got {tuple(output_size)}")
     if min(shape) < 1:
         raise ValueError(f"an image with an empty axis has no tiles: shape {tuple(shape)}")
-    axes = []
-    for size, wanted in zip(shape, output_size, strict=True):
-        stride = geometry.stride(wanted)
-        length = geometry.input_size(max(wanted, stride))  # the smallest answer of all, 4 voxels, is less than a stride
-        starts = range(0, size, stride)
-        axes.append(
-            [
-                (slice(a - geometry.margin, a - geometry.margin + length), slice(a, min(a + stride, size)))
-                for a in starts
-            ]
-        )
+    axes = [_windows(size, wanted, geometry) for size, wanted in zip(shape, output_size, strict=True)]
     return [
         Tile(read=tuple(read for read, _ in windows), write=tuple(write for _, write in windows))
         for windows in itertools.product(*axes)
+    ]
+
+
+def _windows(size: int, wanted: int, geometry: Geometry) -> list[tuple[slice, slice]]:
+    """Windows to read and to write along one axis."""
+    stride = geometry.stride(wanted)
+    output = max(wanted, stride)  # the smallest answer of all, 4 voxels, is less than a stride
+    return [
+        (geometry.read_window(start, output, size), slice(start, min(start + stride, size)))
+        for start in range(0, size, stride)
     ]
 
 
@@ -96,11 +101,11 @@ def fitted_output_size(shape: Sequence[int], geometry: Geometry, largest_input: 
     for size in shape:
         parts = -(-size // geometry.step)
         strides = {-(-parts // k) * geometry.step for k in range(1, parts + 1)}
-        sizes = {}
-        for stride in sorted(strides):
-            length = geometry.input_size(stride)
-            sizes[length] = (math.ceil(size / stride) * length, length - 2 * geometry.margin)
-        candidates.append([(length, cost, output) for length, (cost, output) in sizes.items()])
+        fits = []
+        for stride in strides:
+            lengths = [read.stop - read.start for read, _ in _windows(size, stride, geometry)]
+            fits.append((max(lengths), sum(lengths), geometry.window_size(stride)))
+        candidates.append(fits)
     best: tuple[float, float, tuple[int, ...]] | None = None
     for combination in itertools.product(*candidates):
         voxels = math.prod(length for length, _, _ in combination)

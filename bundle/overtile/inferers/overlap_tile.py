@@ -24,10 +24,11 @@ class OverlapTileInferer(Inferer):
     """Applies a network tile by tile, with mirrored context, and stitches the answers without a seam.
 
     The image is mirrored once around the whole of it, never per tile, and tiles lie on the network's pooling grid.
-    So the result is that of *one* pass over the whole mirrored image, to float rounding, whatever the tile size. This
-    holds for networks whose answer at a voxel depends on its surroundings only: without normalisation, or with batch
-    norm in evaluation mode. Instance and group norm take their statistics from the tile, so with them the result
-    depends on ``output_size``.
+    So the result is that of *one* pass over the whole mirrored image, to float rounding, whatever the tile size. For a
+    same-padded network, which fills in its own borders, it is that of one pass over the image itself, mirrored only up
+    to the next legal size. This holds for networks whose answer at a voxel depends on its surroundings only: without
+    normalisation, or with batch norm in evaluation mode. Instance and group norm take their statistics from the tile,
+    so with them the result depends on ``output_size``.
 
     Every voxel is written once: there is no blending, and no work beyond the overlap of the reading windows.
 
@@ -175,8 +176,8 @@ class _Run:
                 f"{tuple(window.shape)} with one tensor of shape {(expected[0], 'classes', *expected[1:])}, got {got}; "
                 "declare what it does with OverlapTileInferer(geometry=Geometry(levels=..., padding='valid' or 'same'))"
             )
-        start = self.geometry.margin - self.geometry.loss
-        keep = (slice(start, start + size) for size in tile.write_shape)
+        corners = (w.start - r.start - self.geometry.loss for r, w in zip(tile.read, tile.write, strict=True))
+        keep = (slice(corner, corner + size) for corner, size in zip(corners, tile.write_shape, strict=True))
         return answer[(slice(None), slice(None), *keep)]
 
 
