@@ -1,6 +1,6 @@
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -106,46 +106,3 @@ def test_a_parallel_wrapper_is_looked_through():
     run(bare, images())
     run(nn.DataParallel(wrapped), images())
     assert all(torch.equal(a, b) for a, b in zip(statistics(bare).values(), statistics(wrapped).values(), strict=True))
-
-
-def test_statistics_stay_fixed_after_their_share_of_the_training_and_training_uses_them():
-    net = nn.Sequential(nn.BatchNorm2d(1, affine=False))
-    seen = []
-
-    def step(engine, batch):
-        net.train()  # as MONAI's trainer does at every step
-        output = net(batch)
-        own = (batch - batch.mean()) / (batch.var(unbiased=False) + 1e-5).sqrt()
-        seen.append((engine.state.epoch, torch.allclose(output, own, atol=1e-4), statistics(net)["0.running_mean"]))
-        return {"image": batch}
-
-    engine = Engine(step)
-    BatchNormEstimator(net, interval=2, fix_after=0.5).attach(engine)
-    engine.run(images(), max_epochs=6)
-    assert [epoch for epoch, by_its_own_statistics, _ in seen if by_its_own_statistics] == [1] * 5 + [2] * 5 + [
-        3
-    ] * 5 + [4] * 5
-    fixed = [mean for epoch, _, mean in seen if epoch > 4]
-    assert all(torch.equal(mean, fixed[0]) for mean in fixed)
-    torch.testing.assert_close(fixed[0][0], torch.stack(images()).mean())  # as estimated after epoch 4
-
-
-def test_a_training_resumed_with_fixed_statistics_goes_on_with_them():
-    net = nn.Sequential(nn.BatchNorm2d(1, affine=False))
-    engine = Engine(lambda engine, batch: {"image": net.train()(batch)})
-    BatchNormEstimator(net, interval=1, fix_after=0.5).attach(engine)
-    engine.add_event_handler(Events.STARTED, lambda: setattr(engine.state, "epoch", 3))
-    before = statistics(net)
-    engine.run(images(), max_epochs=4)
-    assert torch.equal(statistics(net)["0.running_mean"], before["0.running_mean"])
-
-
-def test_a_share_outside_the_training_is_refused():
-    with pytest.raises(ValueError, match="share of the training in"):
-        BatchNormEstimator(network(), fix_after=0)
-
-
-@pytest.mark.parametrize(("interval", "warned"), [(4, True), (2, False)])
-def test_a_share_that_no_validation_follows_is_warned_of(interval, warned, caplog):
-    run(network(), images(1), epochs=8, interval=interval, fix_after=0.7)
-    assert ("never fixed" in caplog.text) == warned
