@@ -8,16 +8,24 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from overtile.engines import distributed, parallel, rank, rank_device, rank_share, start_processes
+from overtile.engines import (
+    distributed,
+    leave_processes,
+    parallel,
+    rank,
+    rank_device,
+    rank_share,
+    start_processes,
+)
 from overtile.networks import unwrapped
 
 # Run by torchrun in each of two processes; a file of its own, since started processes import no test module.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 import torch.distributed as dist
-from overtile.engines import InstanceF1Metric, parallel, rank, rank_device, rank_share, start_processes
+from overtile.engines import InstanceF1Metric, leave_processes, parallel, rank, rank_device, rank_share, start_processes
 
 start_processes()
 start_processes()  # a second time changes nothing
@@ -35,8 +43,11 @@ found = {
     "f1": metric.aggregate(),
     "backend": dist.get_backend(),
 }
-Path(sys.argv[1], f"{rank()}.json").write_text(json.dumps(found))
-dist.destroy_process_group()
+file = Path(sys.argv[1], f"{rank()}.json")
+leave_processes(network)
+threads = Path("/proc/self/task").glob("*/comm")  # none where there is no /proc
+found["left over"] = [name for name in (thread.read_text() for thread in threads) if "gloo" in name]
+file.write_text(json.dumps(found))
 """
 
 
@@ -78,6 +89,10 @@ def test_where_there_are_fewer_items_than_processes_each_has_them_all(processes)
     for number in range(3):
         processes(number, 3)
         assert rank_share("ab") == ["a", "b"]
+
+
+def test_a_process_that_is_alone_has_nothing_to_leave():
+    leave_processes(nn.Linear(1, 1))
 
 
 def test_without_torchrun_the_error_shows_how_to_start(monkeypatch):
@@ -130,3 +145,4 @@ def test_two_processes_share_items_gradients_and_scores(tmp_path):
     assert first["gradient"] == second["gradient"] == 1.5
     assert first["f1"] == second["f1"] == 2 * 2 / (2 * 2 + 2)  # the first found both, the second missed both
     assert first["backend"] == "gloo"
+    assert first["left over"] == second["left over"] == []  # such a thread can abort a process that is done

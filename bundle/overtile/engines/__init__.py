@@ -2,7 +2,7 @@
 
 from overtile.engines.batches import PrepareWeightedBatch, step_loss
 from overtile.engines.checkpoints import TrainingCheckpoint
-from overtile.engines.distributed import parallel, rank, rank_device, rank_share, start_processes
+from overtile.engines.distributed import leave_processes, parallel, rank, rank_device, rank_share, start_processes
 from overtile.engines.em_metrics import (
     PixelError,
     PixelErrorMetric,
@@ -70,6 +70,7 @@ __all__ = [
     "bundle_root",
     "default_device",
     "explain_mistakes",
+    "leave_processes",
     "parallel",
     "polynomial_decay",
     "rank",

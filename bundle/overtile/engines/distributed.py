@@ -51,6 +51,23 @@ def parallel(network: nn.Module, device: torch.device | str) -> nn.Module:
     return DistributedDataParallel(network.to(on), device_ids=[on] if on.type == "cuda" else None)
 
 
+def leave_processes(network: nn.Module) -> None:
+    """Ends what :func:`start_processes` began, for all processes together; does nothing in a process that is alone.
+
+    The wrapper of :func:`parallel` is of no use afterwards: it keeps the group's threads alive, and Gloo's can abort a
+    process whose Python shuts down around them, after all its work is done.
+
+    Args:
+        network: the wrapped network.
+    """
+    if not dist.is_initialized():
+        return
+    dist.barrier()
+    for name in ("reducer", "logger", "process_group"):
+        vars(network).pop(name, None)
+    dist.destroy_process_group()
+
+
 def rank_share(items: Sequence[Item]) -> list[Item]:
     """Every n-th item for each of n processes; all of them where there are fewer items than processes.
 

@@ -22,7 +22,8 @@ class BatchNormEstimator:
 
     A batch of one tile is normalised by its own statistics in training and by the average in evaluation. Where tiles
     differ much, to the network the second is another world: on Hippocampus (3D) the mean Dice of one network was 0.75
-    with the average and 0.85 with each volume's own statistics. Instance norm is the way out where an image is one tile.
+    with the average and 0.85 with each volume's own statistics. Instance norm is the way out, where an image is one
+    tile.
 
     Args:
         network: the network, or its (data-)parallel wrapper.

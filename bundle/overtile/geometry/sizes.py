@@ -34,8 +34,8 @@ class Geometry:
     """How a U-Net's output relates to its input along one axis: the one thing a tiling must know.
 
     A *valid* network answers for its input less ``margin`` voxels on each side. A *same*-padded network answers
-    for all of its input; there ``margin`` is the context that the inferer reads within the image and throws away (a halo).
-    Every public size of this project is a size that this class calls legal.
+    for all of its input; there ``margin`` is the context that the inferer reads within the image and throws away (a
+    halo). Every public size of this project is a size that this class calls legal.
 
     Args:
         levels: number of 2x down-samplings, at least 0.
