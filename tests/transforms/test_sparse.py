@@ -41,6 +41,40 @@ def test_positions_lie_each_in_the_middle_of_its_part(size, data):
     assert len(set(positions)) == count
 
 
+@given(st.integers(1, 200), st.data())
+def test_drawn_positions_lie_one_in_each_part(size, data):
+    count = data.draw(st.integers(1, size))
+    positions = slice_positions(size, count, np.random.default_rng(data.draw(st.integers(0, 9))))
+    for part, position in enumerate(positions):
+        assert part * size // count <= position < (part + 1) * size // count
+
+
+def test_drawn_positions_are_drawn_from_the_whole_axis():
+    random = np.random.default_rng(0)
+    assert {slice_positions(6, 1, random)[0] for _ in range(200)} == set(range(6))
+    assert {tuple(slice_positions(6, 2, random)) for _ in range(400)} == {(i, j) for i in (0, 1, 2) for j in (3, 4, 5)}
+
+
+def test_every_volume_has_drawn_slices_of_its_own_and_always_the_same():
+    keep = KeepSlices((1, 1, 1), 255, "drawn")
+    volumes = np.random.default_rng(0).integers(0, 3, (20, 1, 8, 9, 10), dtype=np.uint8)
+    kept = [keep(volume) for volume in volumes]
+    assert all(np.array_equal(keep(volume), again) for volume, again in zip(volumes, kept, strict=True))
+    assert all(
+        np.array_equal(keep(torch.from_numpy(volume)), again) for volume, again in zip(volumes, kept, strict=True)
+    )
+    assert len({(again == 255).tobytes() for again in kept}) > 15
+    for volume, again in zip(volumes, kept, strict=True):
+        on = again != 255
+        assert np.mean(~on) == pytest.approx((7 * 8 * 9) / (8 * 9 * 10))
+        assert np.array_equal(again[on], volume[on])
+
+
+def test_an_unknown_way_to_place_slices_is_refused():
+    with pytest.raises(ValueError, match="positions must be 'even' or 'drawn', got 'random'"):
+        KeepSlices((1, 1), 3, "random")
+
+
 def test_every_slice_of_an_axis_keeps_the_whole_label():
     label = np.arange(24).reshape(1, 2, 3, 4)
     np.testing.assert_array_equal(KeepSlices((0, 3, 0), ignore_label=99)(label), label)
