@@ -126,7 +126,7 @@ def test_no_height_means_no_distance_transform(monkeypatch):
     def forbidden(*_):
         raise AssertionError
 
-    monkeypatch.setattr("overtile.transforms.weight_map.distance_transform_edt", forbidden)
+    monkeypatch.setattr("overtile.transforms.weight_map.gap_width", forbidden)
     label = ellipses((30, 30), 4, 6)
     np.testing.assert_array_equal(separation_weights(label, w0=0, class_weights=None), 1)
 

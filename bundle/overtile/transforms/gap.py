@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,14 +97,12 @@ def _spatial(
 
 def yields(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Mask of the voxels that have an instance of a smaller number among their neighbours."""
-    mask = np.zeros(ids.shape, dtype=bool)
-    for offset in itertools.product((-1, 0, 1), repeat=ids.ndim):
-        if offset >= (0,) * ids.ndim:
-            break  # the other half are the same pairs
-        here = tuple(slice(max(-o, 0), size - max(o, 0)) for o, size in zip(offset, ids.shape, strict=True))
-        there = tuple(slice(max(o, 0), size - max(-o, 0)) for o, size in zip(offset, ids.shape, strict=True))
-        voxel, neighbour = ids[here], ids[there]
-        both = (voxel > 0) & (neighbour > 0)
-        mask[here] |= both & (voxel > neighbour)
-        mask[there] |= both & (neighbour > voxel)
-    return mask
+    smallest = np.where(
+        ids > 0, ids, np.iinfo(np.int32).max
+    )  # of the voxel and its neighbours, one axis after the other
+    for axis in range(ids.ndim):
+        lines = np.moveaxis(smallest, axis, 0)
+        pairs = np.minimum(lines[:-1], lines[1:])
+        np.minimum(lines[:-1], pairs, out=lines[:-1])
+        np.minimum(lines[1:], pairs, out=lines[1:])
+    return smallest < ids

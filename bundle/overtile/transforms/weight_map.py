@@ -13,13 +13,13 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms.transform import MapTransform, Transform
 from monai.utils import TransformBackends
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, find_objects
 
 from overtile.transforms.class_labels import ClassWeights, weight_per_class
 from overtile.transforms.gap import InstanceMap, separated_instances, yields
 from overtile.transforms.label_values import check_one_channel, new_weight_keys
+from overtile.transforms.two_nearest import distance_within, gap_width
 
-TOLERANCE = 1e-6  # a separation term below it is left out
+TOLERANCE = 1e-6  # a term below it is left out
 
 
 def separation_weights(
@@ -103,9 +103,8 @@ def separation_weights_2019(
     ids = instances.ids
     weight = _separation(ids, w0, sigma, instances.sampling)
     weight += balance
-    if ids.any():
-        nearest = distance_transform_edt(ids == 0, instances.sampling).astype(np.float32)
-        weight += (1 - balance) * _bell(nearest, balance_sigma)
+    nearest = distance_within(ids > 0, _reach(1 - balance, balance_sigma), instances.sampling)
+    weight += (1 - balance) * _bell(nearest, balance_sigma)
     weight[(ids > 0) & ~yields(ids)] = 1
     return instances.finish(weight, label)
 
@@ -209,29 +208,18 @@ class SeparationWeightsd(MapTransform):
 
 
 def _separation(ids: NDArray[np.int32], w0: float, sigma: float, sampling: tuple[float, ...]) -> NDArray[np.float32]:
-    """``w0 exp(-(d1 + d2)^2 / (2 sigma^2))`` of the background, exact to ``TOLERANCE``; any value in instances.
-
-    Farther from an instance than ``reach`` the term is below the tolerance, so each distance transform needs only the
-    instance's bounding box grown by it: the cost is the area of these boxes, whatever the number of instances.
-    """
+    """``w0 exp(-(d1 + d2)^2 / (2 sigma^2))`` of the background, exact to ``TOLERANCE``; any value in instances."""
     _check_curve("w0", w0, sigma)
     if w0 <= TOLERANCE:
         return np.zeros(ids.shape, dtype=np.float32)
-    reach = sigma * math.sqrt(2 * math.log(w0 / TOLERANCE))
-    grow = [math.ceil(reach / size) for size in sampling]
-    nearest = np.full(ids.shape, np.inf, dtype=np.float32)
-    second = nearest.copy()
-    for instance, box in enumerate(find_objects(ids), start=1):
-        if box is None:
-            continue
-        window = tuple(slice(max(b.start - g, 0), b.stop + g) for b, g in zip(box, grow, strict=True))
-        distance = distance_transform_edt(ids[window] != instance, sampling).astype(np.float32)
-        np.minimum(second[window], np.maximum(nearest[window], distance), out=second[window])
-        np.minimum(nearest[window], distance, out=nearest[window])
-    second += nearest
-    term = _bell(second, sigma)
+    term = _bell(gap_width(ids, _reach(w0, sigma), sampling), sigma)
     term *= w0
     return term
+
+
+def _reach(height: float, sigma: float) -> float:
+    """Distance beyond which ``height exp(-distance^2 / (2 sigma^2))`` is below the tolerance."""
+    return sigma * math.sqrt(2 * math.log(max(abs(height) / TOLERANCE, 1)))
 
 
 def _bell(distance: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
