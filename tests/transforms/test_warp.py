@@ -8,7 +8,8 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from overtile.transforms.warp import Warp, grid_size, rotation, sample
+from overtile.transforms.sampling import Positions, Sampler
+from overtile.transforms.warp import Warp, grid_size, rotation
 
 ROUNDING = 2e-5  # coordinates are float32: about 1e-7 of a position of up to 100 voxels
 FIELDS = ["bicubic", "bspline"]
@@ -20,6 +21,11 @@ def still(tile, displacements, field, spacing=None):
     segments = [points - (1 if field == "bicubic" else 3) for points in displacements.shape[1:]]
     spacing = spacing or tuple((size - 1) / count for size, count in zip(tile, segments, strict=True))
     return Warp(tile, (np.array(tile) - 1) / 2, np.eye(len(tile)), displacements, spacing, field)
+
+
+def sample(image, coordinates, mode):
+    positions = Positions(coordinates, torch.eye(coordinates.shape[-1]))
+    return Sampler(positions, image.shape[1:])(image, mode)
 
 
 def dense(warp):

@@ -14,7 +14,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from numpy.typing import NDArray
 
-from overtile.transforms.warp import MODES, Field, Mode, Warp, grid_size, rotation, sample
+from overtile.transforms.sampling import MODES, Mode, Sampler
+from overtile.transforms.warp import Field, Warp, grid_size, rotation
 from overtile.transforms.windows import draw_foreground_voxel, draw_start
 
 
@@ -138,26 +139,37 @@ class RandElasticDeform(RandomizableTransform):
             ValueError: for an image without two or three spatial axes, a mode that it cannot have, or a larger margin.
             RuntimeError: if nothing has been drawn yet.
         """
-        if img.ndim not in (3, 4):
-            raise ValueError(f"an image must be (channels, *2 or 3 spatial axes), got shape {tuple(img.shape)}")
-        if mode not in MODES or (mode == "bicubic" and img.ndim != 3):
-            raise ValueError(f"mode must be one of {MODES}, 'bicubic' in 2D only, got {mode!r} in {img.ndim - 1}D")
+        _check(img, mode)
         if randomize:
             self.randomize(img.shape[1:])
+        return self._resample([(img, self.margin if margin is None else margin, mode)])[0]
+
+    def _resample(self, images: Sequence[tuple[NdarrayOrTensor, int, Mode]]) -> list[NdarrayOrTensor]:
+        """Images of one shape, each with its margin and mode, at the last draw.
+
+        The positions are worked out once, for the largest margin; images of one margin share a sampler.
+        """
         if self.warp is None:
             raise RuntimeError("nothing has been drawn yet: call with randomize=True first")
-        inset = self.margin - (self.margin if margin is None else margin)
-        if inset < 0:
-            raise ValueError(f"margin {margin} is larger than the transform's own, {self.margin}")
-        tensor = convert_to_tensor(img)
+        outer = max(margin for _, margin, _ in images)
+        if outer > self.margin:
+            raise ValueError(f"margin {outer} is larger than the transform's own, {self.margin}")
         exact = self.warp.moves_voxels_to_voxels
-        coordinates = self.warp.coordinates(inset, tensor.device)
-        warped = sample(tensor, coordinates, "nearest" if exact else mode)
-        # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
-        result, *_ = convert_to_dst_type(warped, img, dtype=img.dtype if mode == "nearest" else torch.float32)
-        if isinstance(result, MetaTensor):
-            result.affine = _moved(result.affine, self.warp.affine(inset))
-        return result
+        positions = self.warp.positions(self.margin - outer, convert_to_tensor(images[0][0]).device)
+        samplers: dict[tuple[int, torch.device], Sampler] = {}
+        results = []
+        for img, margin, mode in images:
+            tensor = convert_to_tensor(img)
+            place = (margin, tensor.device)
+            if place not in samplers:
+                samplers[place] = Sampler(positions.inner(outer - margin, tensor.device), tensor.shape[1:])
+            warped = samplers[place](tensor, "nearest" if exact else mode)
+            # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
+            result, *_ = convert_to_dst_type(warped, img, dtype=img.dtype if mode == "nearest" else torch.float32)
+            if isinstance(result, MetaTensor):
+                result.affine = _moved(result.affine, self.warp.affine(self.margin - margin))
+            results.append(result)
+        return results
 
 
 class RandElasticDeformd(RandomizableTransform, MapTransform):
@@ -231,10 +243,12 @@ class RandElasticDeformd(RandomizableTransform, MapTransform):
         shapes = {key: tuple(d[key].shape[1:]) for key, *_ in items}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"one deformation needs images of one spatial shape, got {shapes}")
+        for key, _, mode in items:
+            _check(d[key], mode)
         if items:
             self.deform.randomize(next(iter(shapes.values())), self._foreground_voxel(d))
-        for key, margin, mode in items:
-            d[key] = self.deform(d[key], mode=mode, margin=margin, randomize=False)
+            images = self.deform._resample([(d[key], margin, mode) for key, margin, mode in items])
+            d.update(zip(shapes, images, strict=True))
         return d
 
     def _foreground_voxel(self, data: Mapping[Hashable, NdarrayOrTensor]) -> NDArray[np.int64] | None:
@@ -243,6 +257,13 @@ class RandElasticDeformd(RandomizableTransform, MapTransform):
         if self.R.uniform() >= self.foreground_prob:
             return None
         return draw_foreground_voxel(self.R, data[self.foreground_key][0])
+
+
+def _check(image: NdarrayOrTensor, mode: Mode) -> None:
+    if image.ndim not in (3, 4):
+        raise ValueError(f"an image must be (channels, *2 or 3 spatial axes), got shape {tuple(image.shape)}")
+    if mode not in MODES or (mode == "bicubic" and image.ndim != 3):
+        raise ValueError(f"mode must be one of {MODES}, 'bicubic' in 2D only, got {mode!r} in {image.ndim - 1}D")
 
 
 def _per_axis(value: Any, dims: int, kind: Any) -> tuple[Any, ...]:

@@ -1,20 +1,20 @@
-"""One deformation, applied: a coarse grid of displacements, an affine map and a window in a single resampling."""
+"""One deformation: a coarse grid of displacements, an affine map and a window in a single map of coordinates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from overtile.transforms.sampling import Positions
+
 Field = Literal["bicubic", "bspline"]
-Mode = Literal["bilinear", "bicubic", "nearest"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class Warp:
         return whole and not self.displacements.any()
 
     def coordinates(self, inset: int = 0, device: torch.device | None = None) -> torch.Tensor:
-        """Positions in the image, (d, *size) in voxels, of the tile's voxels less ``inset`` on each side.
+        """Positions in the image, (d, *size) in voxels, of the tile's voxels less ``inset`` on each side."""
+        return self.positions(inset, device).part()
+
+    def positions(self, inset: int = 0, device: torch.device | None = None) -> Positions:
+        """The same, not yet multiplied out.
 
         The dense field is a product of one small matrix per axis with the grid; the affine part rides along as two
         more columns, so this is all the arithmetic that a deformation needs.
         """
         dims = len(self.tile)
-        coarse = np.pad(self.displacements, [(0, 0)] + [(0, 2)] * dims)
+        coarse = np.zeros((dims, *(points + 2 for points in self.displacements.shape[1:])))
+        coarse[(slice(None), *(slice(-2),) * dims)] = self.displacements
         for axis in range(dims):  # the last entry of an axis stands for 1, the one before for the position along it
             index: tuple[slice | int, ...] = (slice(None), *(-2 if other == axis else -1 for other in range(dims)))
             coarse[index] = self.matrix[:, axis]
@@ -61,18 +66,13 @@ class Warp:
         dtype = torch.float32 if on_cpu else torch.float64  # TF32 products on a GPU would move voxels by 0.3
         field = torch.from_numpy(coarse).to(device=device, dtype=dtype)
         with torch.autocast("cpu" if device is None else device.type, enabled=False):
-            for axis in range(dims):
-                columns = torch.from_numpy(self._columns(axis, inset)).to(device=device, dtype=dtype)
-                field = torch.movedim(torch.tensordot(field, columns, dims=([axis + 1], [1])), -1, axis + 1)
-        return field.float()
-
-    def _columns(self, axis: int, inset: int) -> NDArray[np.float64]:
-        """(size, points + 2): influence of every grid point along one axis, position, 1."""
-        size = self.tile[axis]
-        voxels = np.arange(inset, size - inset)
-        points = self.displacements.shape[axis + 1]
-        influence = _influence(voxels / self.spacing[axis], points, self.field)
-        return np.concatenate([influence, (voxels - (size - 1) / 2)[:, None], np.ones((len(voxels), 1))], axis=1)
+            *first, last = (
+                _columns(size, inset, points, spacing, self.field).to(device=device, dtype=dtype)
+                for size, points, spacing in zip(self.tile, coarse.shape[1:], self.spacing, strict=True)
+            )
+            for axis, columns in enumerate(first, start=1):
+                field = torch.movedim(torch.tensordot(field, columns, dims=([axis], [0])), -1, axis)
+        return Positions(field.contiguous(), last)
 
     def affine(self, inset: int = 0) -> NDArray[np.float64]:
         """(d + 1, d + 1): image voxel index of a voxel of the output, without the elastic part."""
@@ -86,6 +86,17 @@ def grid_size(size: int, spacing: float, field: Field) -> int:
     """Points of a grid of the given spacing along an axis: enough to span it, one more at each end for a B-spline."""
     segments = max(math.ceil((size - 1) / spacing - 1e-9), 1)
     return segments + 1 if field == "bicubic" else segments + 3
+
+
+@lru_cache(maxsize=64)
+def _columns(size: int, inset: int, points: int, spacing: float, field: Field) -> torch.Tensor:
+    """(points, size - 2 inset) of an axis: influence of every grid point, then position and 1. Not to be written to.
+
+    They do not depend on what is drawn, and are kept.
+    """
+    voxels = np.arange(inset, size - inset)
+    influence = _influence(voxels / spacing, points - 2, field)
+    return torch.from_numpy(np.stack([*influence.T, voxels - (size - 1) / 2, np.ones(len(voxels))]))
 
 
 def _influence(position: NDArray[np.float64], points: int, field: Field) -> NDArray[np.float64]:
@@ -110,44 +121,6 @@ def _cubic_convolution(t: NDArray[np.float64], a: float = -0.75) -> NDArray[np.f
 
 def _cubic_bspline(t: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(t <= 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
-
-
-def sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> torch.Tensor:
-    """Values of ``image`` at ``coordinates``; outside, the image continues as its mirror image.
-
-    Args:
-        image: (C, *spatial).
-        coordinates: (d, *size), in voxels.
-        mode: ``"nearest"`` keeps the type and invents no value: for labels. ``"bilinear"`` (trilinear in 3D) and
-            ``"bicubic"`` (2D only) return float32.
-    """
-    if mode == "nearest":
-        return _sample_nearest(image, coordinates)
-    grid = torch.empty((1, *coordinates.shape[1:], len(coordinates)), dtype=torch.float32, device=coordinates.device)
-    for axis, position in enumerate(coordinates, start=1):
-        size = image.shape[axis]
-        low, high = int(position.min().floor()), int(position.max().ceil()) + 1
-        if mode == "bicubic":
-            low, high = low - 1, high + 1
-        if low >= 0 and high <= size:  # all inside: convert and look at this part only
-            image = image.narrow(axis, low, high - low)
-            position = position - low
-            size = high - low
-        torch.sub(position * (2 / max(size - 1, 1)), 1, out=grid[0, ..., -axis])  # x, the last axis, comes first
-    result = F.grid_sample(image[None].float(), grid, mode=mode, padding_mode="reflection", align_corners=True)
-    return result[0]
-
-
-def _sample_nearest(image: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
-    index: torch.Tensor | None = None
-    for size, position in zip(image.shape[1:], coordinates, strict=True):
-        period = max(2 * (size - 1), 1)
-        voxel = position.round()
-        voxel = voxel - (voxel / period).floor_().mul_(period)  # faster than remainder, and exact below 2**24
-        voxel = torch.minimum(voxel, period - voxel).long()
-        index = voxel if index is None else index.mul_(size).add_(voxel)
-    assert index is not None  # an image has a spatial axis
-    return image.reshape(image.shape[0], -1)[:, index]
 
 
 def rotation(angles: Sequence[float]) -> NDArray[np.float64]:

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from overtile.transforms.sampling import SLAB, Positions, Sampler
+
+VOLUME = (43, 37, 51)  # odd, and more than one slab
+DTYPES = [torch.uint8, torch.int16, torch.int32, torch.float16, torch.float32, torch.float64]
+
+
+def at(coordinates):
+    """Positions given one by one, (d, *size)."""
+    coordinates = torch.as_tensor(coordinates, dtype=torch.float32)
+    return Positions(coordinates, torch.eye(coordinates.shape[-1]))
+
+
+def around(shape, size, shift=0.0, seed=0):
+    """A smooth map of ``size`` voxels, (d, *size), around the middle of an image; ``shift`` moves it off the image."""
+    rng = np.random.default_rng(seed)
+    grid = np.indices(size) - (np.reshape(size, (-1,) + (1,) * len(size)) - 1) / 2
+    turn = np.eye(len(size)) + rng.uniform(-0.3, 0.3, (len(size),) * 2)
+    centre = (np.array(shape) - 1) / 2 + shift
+    moved = np.tensordot(turn, grid, axes=1) + centre.reshape((-1,) + (1,) * len(size))
+    return (moved + 2 * np.sin(moved[::-1] / 7)).astype(np.float32)
+
+
+def twin(image, coordinates, order):
+    """SciPy's, in float64."""
+    where = np.asarray(coordinates, dtype=float)
+    return np.stack([map_coordinates(channel, where, order=order, mode="mirror") for channel in np.asarray(image)])
+
+
+def random(shape, dtype=torch.float64):
+    values = np.random.default_rng(1).uniform(size=shape)
+    return torch.tensor(values if dtype.is_floating_point else values * 120).to(dtype)
+
+
+@pytest.mark.parametrize("shift", [0, (20, -9, 3), 60, -400], ids=["middle", "partly outside", "outside", "far"])
+@pytest.mark.parametrize("size", [(55, 49, 53), (7, 5, 3)], ids=["larger", "smaller"])
+def test_a_volume_of_many_slabs_and_channels_is_sampled_as_by_scipy(size, shift):
+    assert np.prod((55, 49, 53)) > SLAB  # or the larger size is one slab only
+    image, where = random((3, *VOLUME)), around(VOLUME, size, shift)
+    found = Sampler(at(where), VOLUME)(image, "bilinear")
+    assert found.shape == (3, *size)
+    np.testing.assert_allclose(found, twin(image, where, 1), atol=1e-4 if np.max(np.abs(shift)) > 99 else 2e-5)
+
+
+@pytest.mark.parametrize("shape", [(43, 37), (9, 8, 7)], ids=["2D", "3D"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_values_of_every_type_are_interpolated_in_float32(dtype, shape):
+    image, where = random((2, *shape), dtype), around(shape, shape)
+    found = Sampler(at(where), shape)(image, "bilinear")
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, twin(image.double(), where, 1), atol=2e-5 * float(image.max()))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("shift", [0, 11.25])
+def test_a_volume_one_voxel_thin_is_the_same_slice_all_along(axis, shift):
+    shape = tuple(1 if other == axis else size for other, size in enumerate((9, 8, 7)))
+    image, where = random((1, *shape)), around(shape, (5, 6, 7), shift)
+    np.testing.assert_allclose(Sampler(at(where), shape)(image, "bilinear"), twin(image, where, 1), atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(400, 401), (55, 49, 53)], ids=["2D", "3D"])
+def test_large_labels_are_gathered_in_every_slab_and_never_pass_through_floats(size):
+    shape = VOLUME[: len(size)]
+    label = 2**53 + 1 + torch.arange(2 * np.prod(shape)).reshape(2, *shape)  # no float64 holds every one of these
+    where = around(shape, size, 15)
+    index = twin(torch.arange(np.prod(shape)).reshape(1, *shape).double(), where, 0).astype(np.int64)[0]
+    found = Sampler(at(where), shape)(label, "nearest")
+    same = found == label.reshape(2, -1)[:, index]
+    assert found.dtype == torch.int64
+    assert (~same).float().mean() < 1e-4  # ties, in float32
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [(400, 401), (55, 49, 53)], ids=["2D", "3D"])
+def test_the_inner_positions_are_those_of_the_whole_without_the_rim(size, mode):
+    shape = VOLUME[: len(size)]
+    image, where = random((1, *shape)), at(around(shape, size))
+    whole = Sampler(where, shape)(image, mode)
+    inner = where.inner(2, torch.device("cpu"))
+    assert inner.size == tuple(n - 4 for n in size)
+    inside = (slice(None), *(slice(2, -2),) * len(size))
+    np.testing.assert_allclose(Sampler(inner, shape)(image, mode), whole[inside], atol=2e-5)
+
+
+def test_a_sampler_reads_image_after_image_alike():
+    shape = (9, 8, 7)
+    sampler, images = Sampler(at(around(shape, shape)), shape), random((2, 1, *shape))
+    together = {mode: sampler(images[:, 0], mode) for mode in ("nearest", "bilinear")}
+    for mode, both in together.items():
+        for image, expected in zip(images, both, strict=True):
+            assert torch.equal(sampler(image, mode)[0], expected)
