@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overtile.geometry import Geometry, Tile, fitted_output_size, plan_tiles
+from overtile.geometry import Geometry, Tile, fitted_output_size, fitted_strips, plan_tiles
 
 GEOMETRIES = [Geometry(levels, padding) for levels in range(5) for padding in ("valid", "same")]
 
@@ -132,3 +132,51 @@ def test_without_a_limit_one_tile_holds_the_whole_image_and_less_than_two_steps_
 def test_where_not_even_the_smallest_tile_fits_the_smallest_is_taken():
     assert fitted_output_size((2048, 500), Geometry(4), largest_input=1) == (20, 20)
     assert fitted_output_size((100, 100, 100), Geometry(3), largest_input=0) == (12, 12, 12)
+
+
+def strip_cost(shape, output_size, axis, height, geometry, held):
+    """Voxels that pass through the network, and those that are in it at once."""
+    tiles = plan_tiles(shape, output_size, geometry)
+    row = max(math.prod(tile.input_shape) // tile.input_shape[axis] for tile in tiles)
+    length = tiles[0].input_shape[axis]
+    return sum(math.prod(tile.input_shape) for tile in tiles), row * (height + (held if height < length else 0))
+
+
+@pytest.mark.parametrize("geometry", [Geometry(1), Geometry(3), Geometry(2, "same")], ids=["valid1", "valid3", "same2"])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 50), (40, 31), (90,), (9, 17, 30)], ids=str)
+@pytest.mark.parametrize("largest", [0.01, 0.1, 0.3, 0.6, 1.0])
+@pytest.mark.parametrize("held", [0, 13])
+def test_no_strips_within_the_limit_pass_fewer_voxels_than_the_fitted_ones(shape, geometry, largest, held):
+    axis = shape.index(max(shape))
+    grid = [range(1, size + 2 * geometry.step, geometry.step) for size in shape]
+    whole = -(-shape[axis] // geometry.step) * geometry.step
+    grid[axis] = [whole]  # strips are as long as the image
+    lowest = {
+        sizes: strip_cost(shape, sizes, axis, geometry.step, geometry, held) for sizes in itertools.product(*grid)
+    }
+    smallest, most = (f(voxels for _, voxels in lowest.values()) for f in (min, max))
+    limit = max(smallest, largest * most)
+    strips = fitted_strips(shape, geometry, limit, held, wanted=math.inf)
+    cost, voxels = strip_cost(shape, strips.output_size, axis, strips.height, geometry, held)
+    assert strips.axis == axis
+    length = plan_tiles(shape[axis : axis + 1], [whole], geometry)[0].input_shape[0]
+    assert strips.height % geometry.step == 0 or strips.height == length
+    assert voxels <= limit
+    assert cost == min(total for total, voxels in lowest.values() if voxels <= limit)
+
+
+@pytest.mark.parametrize("wanted", [1, 3000, 20_000, 1e9])
+def test_a_strip_is_no_higher_than_wanted_but_at_least_a_step(wanted):
+    strips = fitted_strips((300, 100), Geometry(2), math.inf, held=10, wanted=wanted)
+    row = 140  # 100 voxels, a margin of 20 on each side
+    assert strips.height == {1: 4, 3000: 20, 20_000: 140, 1e9: 340}[wanted]
+    assert row * strips.height <= max(wanted, row * 4)
+
+
+def test_where_not_even_the_smallest_strip_fits_the_smallest_is_taken():
+    strips = fitted_strips((2048, 500), Geometry(4), largest_input=1, held=100, wanted=1e9)
+    assert (strips.output_size, strips.axis, strips.height) == ((2052, 20), 0, 16)
+
+
+def test_an_image_that_fits_is_one_strip():
+    assert fitted_strips((40, 50), Geometry(2), 1e9, held=1e9, wanted=1e9).height == 92

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from overtile.inferers import OverlapTileInferer
+from overtile.inferers import OverlapTileInferer, overlap_tile
 from overtile.networks import UNet
 
 # (spatial dims, levels, output sizes, image shapes)
@@ -66,6 +66,71 @@ def one_pass(net, image, padding="valid"):
 def close(result, expected):
     """Equal to the rounding of float32, whose convolutions sum in an order that depends on the tile's shape."""
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.fixture(params=[1e-9, 2e-4, 2e-3], ids=["least memory", "little memory", "more memory"])
+def strips(request, monkeypatch):
+    """A memory limit of an inferer that streams: the image in strips, and with the least memory in columns too."""
+    monkeypatch.setattr(overlap_tile, "WANTED", 500)
+    return OverlapTileInferer(memory_limit=request.param)
+
+
+def passes(inferer, image, net):
+    """How often the inferer reads the image."""
+    read = []
+    windows = overlap_tile.read_mirrored
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            overlap_tile, "read_mirrored", lambda image, window: read.append(window) or windows(image, window)
+        )
+        return inferer(image, net), read
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": "same"}, {"padding": "same", "padding_mode": "reflect"}], ids=str)
+@pytest.mark.parametrize(
+    ("dims", "levels", "shape"),
+    [(2, 1, (1, 1)), (2, 2, (33, 20)), (2, 3, (25, 150)), (3, 1, (5, 9, 2)), (3, 1, (12, 7, 30))],
+    ids=str,
+)
+def test_a_streamed_image_equals_one_pass(dims, levels, shape, options, strips):
+    net = network(dims, levels, **options)
+    image = torch.randn(2, 2, *shape)
+    result, read = passes(strips, image, net)
+    close(result, one_pass(net, image, options.get("padding", "valid")))
+    assert strips.memory_limit > 1e-9 or max(shape) < 4 or len(read) > 1
+
+
+@pytest.mark.parametrize("averaging", ["flips", "rotations", "all"])
+def test_a_streamed_image_has_the_mean_of_all_views(averaging, strips):
+    net = network(2, 2)
+    image = torch.randn(2, 2, 21, 64)
+    answers = [
+        back(one_pass(net, torch.from_numpy(there(image.numpy()).copy())).numpy())
+        for there, back in numpy_views(averaging, 2)
+    ]
+    close(
+        OverlapTileInferer(memory_limit=strips.memory_limit, averaging=averaging)(image, net),
+        torch.from_numpy(np.mean(answers, 0)),
+    )
+
+
+def test_strips_are_read_once_along_the_longest_axis(monkeypatch):
+    monkeypatch.setattr(overlap_tile, "WANTED", 500)
+    net = network(2, 2)
+    _, read = passes(OverlapTileInferer(), torch.randn(1, 2, 30, 200), net)
+    assert len(read) > 5
+    columns = [window[1] for window in read]
+    assert columns[0].start == -net.geometry.margin
+    assert columns[-1].stop >= 200 + net.geometry.margin
+    assert all(before.stop == after.start for before, after in itertools.pairwise(columns))
+    assert all(window[0] == slice(-20, 52) for window in read)
+
+
+@pytest.mark.parametrize("norm", ["instance", "group"])
+def test_a_network_that_cannot_be_streamed_is_tiled_in_little_memory(norm):
+    net = network(2, 1, norm=norm)
+    _, read = passes(OverlapTileInferer(memory_limit=1e-9), torch.randn(1, 2, 9, 9), net)
+    assert len(read) == 25
 
 
 @pytest.mark.parametrize(("dims", "levels", "shape", "sizes"), PARAMETERS)

@@ -97,22 +97,84 @@ def fitted_output_size(shape: Sequence[int], geometry: Geometry, largest_input: 
         >>> fitted_output_size((2048, 2048), Geometry(levels=4), largest_input=900**2)
         (692, 692)
     """
-    candidates = []
-    for size in shape:
-        parts = -(-size // geometry.step)
-        strides = {-(-parts // k) * geometry.step for k in range(1, parts + 1)}
-        fits = []
-        for stride in strides:
-            lengths = [read.stop - read.start for read, _ in _windows(size, stride, geometry)]
-            fits.append((max(lengths), sum(lengths), geometry.window_size(stride)))
-        candidates.append(fits)
     best: tuple[float, float, tuple[int, ...]] | None = None
-    for combination in itertools.product(*candidates):
-        voxels = math.prod(length for length, _, _ in combination)
-        cost = math.prod(cost for _, cost, _ in combination)
+    for combination in itertools.product(*(_fits(size, geometry) for size in shape)):
+        voxels = math.prod(fit.longest for fit in combination)
+        cost = math.prod(fit.total for fit in combination)
         # within the limit the cheapest; where nothing is within it, the smallest tile
         key = (0.0, float(cost)) if voxels <= largest_input else (float(voxels), float(cost))
         if best is None or key < best[:2]:
-            best = (*key, tuple(output for _, _, output in combination))
+            best = (*key, tuple(fit.output for fit in combination))
     assert best is not None
     return best[2]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Tiles as long as the image along one axis, each read strip by strip.
+
+    Args:
+        output_size: write window of the tiles.
+        axis: the axis along which they are read, the image's longest.
+        height: voxels of a strip along it, a multiple of ``2**levels``; or all of the tile.
+    """
+
+    output_size: tuple[int, ...]
+    axis: int
+    height: int
+
+
+def fitted_strips(shape: Sequence[int], geometry: Geometry, largest_input: float, held: float, wanted: float) -> Strips:
+    """Strips that pass the fewest voxels through a network that keeps the rows it still needs.
+
+    Nothing is computed twice along the axis of the strips. The other axes are cut only where not even strips of the
+    smallest height, ``2**levels``, are within the limit.
+
+    Args:
+        shape: spatial shape of the image.
+        geometry: of the network.
+        largest_input: voxels that may be in the network at once. Where even the smallest strip has more, it is taken.
+        held: rows whose memory the layers keep between two strips.
+        wanted: voxels of a strip beyond which nothing is gained.
+
+    Examples:
+        >>> fitted_strips((2048, 2048), Geometry(levels=4), 700**2, held=100, wanted=200_000)
+        Strips(output_size=(2052, 2052), axis=0, height=80)
+        >>> fitted_strips((512, 512), Geometry(levels=4), 700**2, held=100, wanted=1e9)  # the whole image at once
+        Strips(output_size=(516, 516), axis=0, height=700)
+    """
+    axis = max(range(len(shape)), key=lambda axis: shape[axis])
+    length = _fits(shape[axis], geometry)[-1]
+    others = [_fits(size, geometry) if other != axis else [length] for other, size in enumerate(shape)]
+    best: tuple[float, float, int, tuple[int, ...]] | None = None
+    for combination in itertools.product(*others):
+        row = math.prod(fit.longest for fit in combination) // length.longest
+        height = length.longest
+        if row * height > min(largest_input, wanted):
+            height = int(min(largest_input / row - held, wanted / row)) // geometry.step * geometry.step
+        voxels = row * (max(height, geometry.step) + held)
+        cost = math.prod(fit.total for fit in combination)
+        key = (0.0, float(cost)) if height > 0 or voxels <= largest_input else (float(voxels), float(cost))
+        if best is None or key < best[:2]:
+            best = (*key, max(height, geometry.step), tuple(fit.output for fit in combination))
+    assert best is not None
+    return Strips(best[3], axis, best[2])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One way to cut an axis into equal parts on the pooling grid."""
+
+    longest: int
+    total: int
+    output: int
+
+
+def _fits(size: int, geometry: Geometry) -> list[_Fit]:
+    """All ways, from the smallest parts to the whole axis."""
+    parts = -(-size // geometry.step)
+    fits = []
+    for stride in sorted({-(-parts // k) * geometry.step for k in range(1, parts + 1)}):
+        lengths = [read.stop - read.start for read, _ in _windows(size, stride, geometry)]
+        fits.append(_Fit(max(lengths), sum(lengths), geometry.window_size(stride)))
+    return fits

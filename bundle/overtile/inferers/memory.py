@@ -9,12 +9,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from overtile.networks import unwrapped
+from overtile.networks import UNet, unwrapped
 
 # Measured on the CPU in float32 (docs/design.md): the peak of a pass is 1.3 (3D) to 3.0 (2D) times what the largest
 # layer reads and writes: skips wait beside it, and the convolution library keeps copies in its own layout.
 OVERHEAD = 3.0
 PAPER_BYTES = OVERHEAD * (128 + 64) * 4  # the 2015 network: 128 channels in, 64 out, 4 bytes each
+
+
+def held_bytes(network: UNet) -> float:
+    """Bytes that the skip connections of a streamed network keep, per voxel of a row of its input.
+
+    A row of the highest skip waits until the network has seen ``2 * margin`` rows more, those below wait less.
+    """
+    geometry, dims = network.geometry, network.spatial_dims
+    per_row = 0.0
+    for level in range(geometry.levels):
+        weights = [weight for weight in network.encoder[level].parameters() if weight.ndim > 1]
+        per_row += weights[-1].shape[0] * weights[-1].element_size() / 2 ** (level * dims)
+    return (2 * geometry.margin + geometry.step) * per_row
 
 
 def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[int, ...]) -> float:

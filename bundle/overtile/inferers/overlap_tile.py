@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
@@ -12,12 +12,23 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
-from overtile.geometry import Geometry, Tile, fitted_output_size, plan_tiles, read_mirrored
-from overtile.inferers.memory import activation_bytes
+from overtile.geometry import (
+    Geometry,
+    Strips,
+    Tile,
+    fitted_output_size,
+    fitted_strips,
+    plan_tiles,
+    read_mirrored,
+)
+from overtile.inferers.memory import activation_bytes, held_bytes
 from overtile.inferers.symmetries import Averaging, Symmetry, symmetries
-from overtile.networks import unwrapped
+from overtile.networks import UNet, can_stream, stream, unwrapped
 
 GIBIBYTE = 2**30
+# Voxels of a strip beyond which the convolutions gain nothing (docs/performance.md); a GPU needs more to be busy.
+WANTED = 2**17
+WANTED_ON_GPU = 2**20
 
 
 class OverlapTileInferer(Inferer):
@@ -30,14 +41,17 @@ class OverlapTileInferer(Inferer):
     normalisation, or with batch norm in evaluation mode. Instance and group norm take their statistics from the tile,
     so with them the result depends on ``output_size``.
 
-    Every voxel is written once: there is no blending, and no work beyond the overlap of the reading windows.
+    Every voxel is written once: there is no blending, and no work beyond the overlap of the reading windows. Without a
+    given ``output_size`` a :class:`UNet` is streamed: rows of the image pass through it strip by strip, every layer
+    keeps what it still needs, so nothing is computed twice and memory does not grow with the image's length.
 
     Args:
         output_size: wanted write window, one number or one per spatial axis, rounded up to a legal size;
-            None chooses the one that costs least within ``memory_limit``.
+            None chooses what costs least within ``memory_limit``: strips where the network can be streamed (see
+            :func:`can_stream`), else tiles.
         memory_limit: GiB that a pass of the network may take for its activations (not the image, the result or the
             weights), used when ``output_size`` is None. The estimate is rough, on the safe side for the U-Net; see
-            :func:`activation_bytes`. Where even the smallest tile needs more, the smallest tile is taken.
+            :func:`activation_bytes`. Where even the smallest tile or strip needs more, the smallest is taken.
         averaging: test-time averaging of the network's outputs over symmetries: ``"none"``, ``"flips"``,
             ``"rotations"`` (by right angles) or ``"all"``; see :func:`symmetries`.
         geometry: of the network; by default its ``geometry`` attribute, else that of the 2015 network. Give
@@ -99,21 +113,38 @@ class OverlapTileInferer(Inferer):
             raise ValueError(f"an image must be (batch, channels, *spatial) and not empty, got {tuple(inputs.shape)}")
         image = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         geometry = self.geometry or _declared_geometry(network)
-        output_size = self._output_size(image, network, geometry)
         views = symmetries(self.averaging, image.ndim - 2)
-        plans = [_plan(view, image, output_size, geometry) for view in views]
-        bar = tqdm(total=sum(map(len, plans)), desc="tiles", unit="tile", disable=not self.progress)
+        streamed = self.output_size is None and not args and not kwargs and _streams(network, geometry)
+        plan_view = self._strips if streamed else self._tiles
+        plans = [plan_view(view, image, network, geometry) for view in views]
+        bar = tqdm(total=sum(p.passes for p in plans), desc="tiles", unit="tile", disable=not self.progress)
         with bar:
             run = _Run(network, args, kwargs, geometry, self._network_device(network, image), self.device, bar)
             result = run.stitch(image, plans[0])
             if len(views) > 1:
                 result = result.to(torch.promote_types(result.dtype, torch.float32))
-                for view, tiles in zip(views[1:], plans[1:], strict=True):
-                    result += view.invert(run.stitch(view.apply(image), tiles))
+                for view, plan in zip(views[1:], plans[1:], strict=True):
+                    result += view.invert(run.stitch(view.apply(image), plan))
                 result /= len(views)
         if isinstance(inputs, MetaTensor):
             return convert_to_dst_type(result, inputs, dtype=result.dtype, device=result.device)[0]
         return result
+
+    def _tiles(self, view: Symmetry, image: torch.Tensor, network: Callable[..., Any], geometry: Geometry) -> _Plan:
+        """Tiles of the image as seen through a symmetry."""
+        output_size = self._output_size(image, network, geometry)
+        shape = [image.shape[2 + axis] for axis in view.permutation]
+        return _Plan(plan_tiles(shape, [output_size[axis] for axis in view.permutation], geometry))
+
+    def _strips(self, view: Symmetry, image: torch.Tensor, network: Callable[..., Any], geometry: Geometry) -> _Plan:
+        """Tiles as long as the image, to be read strip by strip."""
+        shape = [image.shape[2 + axis] for axis in view.permutation]
+        probe = tuple(map(geometry.input_size, (geometry.step,) * len(shape)))
+        per_voxel = activation_bytes(network, image.shape[1], probe) * image.shape[0]
+        held = held_bytes(cast(UNet, network)) * image.shape[0] / per_voxel
+        wanted = WANTED_ON_GPU if self._network_device(network, image).type == "cuda" else WANTED
+        strips = fitted_strips(shape, geometry, self.memory_limit * GIBIBYTE / per_voxel, held, wanted / image.shape[0])
+        return _Plan(plan_tiles(shape, strips.output_size, geometry), strips)
 
     def _output_size(self, image: torch.Tensor, network: Callable[..., Any], geometry: Geometry) -> tuple[int, ...]:
         shape = tuple(image.shape[2:])
@@ -141,6 +172,28 @@ class OverlapTileInferer(Inferer):
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """The passes that one view of an image takes."""
+
+    tiles: list[Tile]
+    strips: Strips | None = None
+
+    @property
+    def passes(self) -> int:
+        """Tiles, or strips of tiles."""
+        return sum(len(self.windows(tile)) for tile in self.tiles)
+
+    def windows(self, tile: Tile) -> list[tuple[slice, ...]]:
+        """What is read of the image at a time for a tile."""
+        if self.strips is None:
+            return [tile.read]
+        axis, height = self.strips.axis, self.strips.height
+        read = tile.read[axis]
+        cuts = [slice(start, min(start + height, read.stop)) for start in range(read.start, read.stop, height)]
+        return [(*tile.read[:axis], cut, *tile.read[axis + 1 :]) for cut in cuts]
+
+
+@dataclass(frozen=True)
 class _Run:
     """One call of the inferer: everything that is the same for all its tiles."""
 
@@ -152,18 +205,32 @@ class _Run:
     device: torch.device | str | None
     bar: Any
 
-    def stitch(self, image: torch.Tensor, tiles: list[Tile]) -> torch.Tensor:
+    def stitch(self, image: torch.Tensor, plan: _Plan) -> torch.Tensor:
         """Answers of all tiles in one tensor."""
         result: torch.Tensor | None = None
-        for tile in tiles:
-            answer = self._answer(read_mirrored(image, tile.read).to(self.network_device), tile)
-            if result is None:
-                shape = (*answer.shape[:2], *image.shape[2:])
-                result = torch.empty(shape, dtype=answer.dtype, device=self.device or image.device)
-            result[(slice(None), slice(None), *tile.write)] = answer.to(result.device)
-            self.bar.update()
+        for tile in plan.tiles:
+            origin = [read.start + self.geometry.loss for read in tile.read]
+            for answer in self._answers(image, tile, plan):
+                if result is None:
+                    shape = (*answer.shape[:2], *image.shape[2:])
+                    result = torch.empty(shape, dtype=answer.dtype, device=self.device or image.device)
+                _write(result, answer, tile, origin)
+                if plan.strips is not None:
+                    origin[plan.strips.axis] += answer.shape[2 + plan.strips.axis]
         assert result is not None  # an image that is not empty has a tile
         return result
+
+    def _answers(self, image: torch.Tensor, tile: Tile, plan: _Plan) -> Iterator[torch.Tensor]:
+        """The network's answer for a tile, in one piece or in several along the axis of the strips."""
+        windows = (self._window(image, read) for read in plan.windows(tile))
+        if plan.strips is None:
+            yield self._answer(next(windows), tile)
+        else:
+            yield from stream(cast(UNet, self.network), windows, plan.strips.axis)
+
+    def _window(self, image: torch.Tensor, read: tuple[slice, ...]) -> torch.Tensor:
+        self.bar.update()
+        return read_mirrored(image, read).to(self.network_device)
 
     def _answer(self, window: torch.Tensor, tile: Tile) -> torch.Tensor:
         """The network's answer at the tile's write window."""
@@ -176,15 +243,21 @@ class _Run:
                 f"{tuple(window.shape)} with one tensor of shape {(expected[0], 'classes', *expected[1:])}, got {got}; "
                 "declare what it does with OverlapTileInferer(geometry=Geometry(levels=..., padding='valid' or 'same'))"
             )
-        corners = (w.start - r.start - self.geometry.loss for r, w in zip(tile.read, tile.write, strict=True))
-        keep = (slice(corner, corner + size) for corner, size in zip(corners, tile.write_shape, strict=True))
-        return answer[(slice(None), slice(None), *keep)]
+        return answer
 
 
-def _plan(view: Symmetry, image: torch.Tensor, output_size: tuple[int, ...], geometry: Geometry) -> list[Tile]:
-    """Tiles of the image as seen through a symmetry."""
-    shape = [image.shape[2 + axis] for axis in view.permutation]
-    return plan_tiles(shape, [output_size[axis] for axis in view.permutation], geometry)
+def _write(result: torch.Tensor, answer: torch.Tensor, tile: Tile, origin: Sequence[int]) -> None:
+    """Puts into the result what an answer, whose first voxel is that of the image at ``origin``, has of the tile."""
+    to, of = [], []
+    for start, size, write in zip(origin, answer.shape[2:], tile.write, strict=True):
+        first, last = max(start, write.start), min(start + size, write.stop)
+        to.append(slice(first, max(first, last)))
+        of.append(slice(first - start, max(first, last) - start))
+    result[(slice(None), slice(None), *to)] = answer[(slice(None), slice(None), *of)].to(result.device)
+
+
+def _streams(network: Callable[..., Any], geometry: Geometry) -> bool:
+    return can_stream(network) and cast(UNet, network).geometry == geometry
 
 
 def _declared_geometry(network: Callable[..., Any]) -> Geometry:

@@ -125,7 +125,7 @@ class UNet(nn.Module):
             skips.append(x)
         for depth, (up, block) in enumerate(zip(self.ups, self.decoder, strict=False)):
             x = up(x)
-            x = block(torch.cat([x, _centre_crop(skips[len(skips) - 2 - depth], x)], dim=1))
+            x = block(torch.cat([x, centre_crop(skips[len(skips) - 2 - depth], x)], dim=1))
         logits: torch.Tensor = self.head(x)
         return logits
 
@@ -180,7 +180,7 @@ class _Convolutions:
         return [_NORM[self.norm, self.spatial_dims](channels, affine=True)]
 
 
-def _centre_crop(skip: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def centre_crop(skip: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """The centre of ``skip`` at the spatial size of ``like``: 4, 16, 40 and 88 voxels less per side in Figure 1."""
     for axis in range(2, like.dim()):
         extra = skip.size(axis) - like.size(axis)
