@@ -72,7 +72,7 @@ def test_of_one_backend_they_are_bit_for_bit_the_same(dims, shape, height):
 
 @torch.no_grad()
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_no_layer_computes_a_row_twice(padding):
+def test_no_layer_computes_a_row_twice(padding, monkeypatch):
     net = network(padding=padding)
     image = torch.randn(1, 2, 84, 44)
     rows = {}
@@ -86,6 +86,7 @@ def test_no_layer_computes_a_row_twice(padding):
     net(image)
     once = dict(rows)
     rows.clear()
+    monkeypatch.setattr(streaming, "can_stream", lambda network: True)  # which hooks would forbid
     list(stream(net, image.split(4, dim=2)))
     for hook in hooks:
         hook.remove()
@@ -145,6 +146,17 @@ def test_a_norm_in_training_mode_is_not_streamed():
 @pytest.mark.parametrize("norm", ["instance", "group"])
 def test_norms_that_need_the_whole_input_are_not_streamed(norm):
     assert not can_stream(network(norm=norm))
+
+
+def test_what_cannot_be_streamed_is_refused():
+    with pytest.raises(ValueError, match="only a UNet without instance or group norm, in evaluation mode"):
+        next(stream(network(norm="instance"), [torch.zeros(1, 2, 44, 44)]))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 44, 44), (1, 2, 44, 44, 44), (2, 44, 44)], ids=str)
+def test_strips_of_another_kind_are_refused(shape):
+    with pytest.raises(ValueError, match=r"a 2D network with 2 input channels takes \(batch, 2, \*2 axes\), got shape"):
+        next(stream(network(), [torch.zeros(shape)]))
 
 
 def test_a_network_whose_passes_are_watched_is_not_streamed():

@@ -139,7 +139,7 @@ class OverlapTileInferer(Inferer):
     def _strips(self, view: Symmetry, image: torch.Tensor, network: Callable[..., Any], geometry: Geometry) -> _Plan:
         """Tiles as long as the image, to be read strip by strip."""
         shape = [image.shape[2 + axis] for axis in view.permutation]
-        probe = tuple(map(geometry.input_size, (geometry.step,) * len(shape)))
+        probe = (geometry.input_size(32 * geometry.step),) * len(shape)  # as wide as to be in the long run
         per_voxel = activation_bytes(network, image.shape[1], probe) * image.shape[0]
         held = held_bytes(cast(UNet, network)) * image.shape[0] / per_voxel
         wanted = WANTED_ON_GPU if self._network_device(network, image).type == "cuda" else WANTED

@@ -46,6 +46,9 @@ def stream(network: UNet, strips: Iterable[torch.Tensor], axis: int = 0) -> Iter
     Yields:
         Consecutive parts of the logits (B, K, *spatial) along ``axis``, at least one row each.
 
+    Raises:
+        ValueError: for a network that cannot be streamed, or strips with another number of axes or channels.
+
     Examples:
         >>> network = UNet(levels=2, features=2).eval()
         >>> image = torch.rand(1, 1, 84, 44)
@@ -53,7 +56,18 @@ def stream(network: UNet, strips: Iterable[torch.Tensor], axis: int = 0) -> Iter
         ...     streamed = torch.cat(list(stream(network, image.split(16, dim=2))), dim=2)
         ...     torch.testing.assert_close(streamed, network(image))
     """
-    yield from _mapped(_level(network, iter(strips), 0, axis + 2), network.head, axis + 2)
+    if not can_stream(network):
+        raise ValueError(
+            "only a UNet without instance or group norm, in evaluation mode and without hooks, can be streamed; "
+            "OverlapTileInferer computes others tile by tile"
+        )
+    yield from _mapped(_level(network, _checked(network, strips), 0, axis + 2), network.head, axis + 2)
+
+
+def _checked(network: UNet, strips: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    for strip in strips:
+        network.check_axes(strip)
+        yield strip
 
 
 class _Rows:

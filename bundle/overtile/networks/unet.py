@@ -130,12 +130,17 @@ class UNet(nn.Module):
         return logits
 
     @torch.jit.unused
-    def _check_input(self, image: torch.Tensor) -> None:
+    def check_axes(self, image: torch.Tensor) -> None:
+        """Raises a ValueError unless an image has the network's channels and spatial axes."""
         if image.ndim != self.spatial_dims + 2 or image.shape[1] != self.in_channels:
             raise ValueError(
                 f"a {self.spatial_dims}D network with {self.in_channels} input channels takes "
                 f"(batch, {self.in_channels}, *{self.spatial_dims} axes), got shape {tuple(image.shape)}"
             )
+
+    @torch.jit.unused
+    def _check_input(self, image: torch.Tensor) -> None:
+        self.check_axes(image)
         for size in image.shape[2:]:
             self.geometry.output_size(int(size))
             if self.padding_mode == "reflect" and self.geometry.padding == "same" and size < 2 * self.geometry.step:
