@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from overtile.networks import UNet, unwrapped
 # Measured on the CPU in float32 (docs/design.md): the peak of a pass is 1.3 (3D) to 3.0 (2D) times what the largest
 # layer reads and writes: skips wait beside it, and the convolution library keeps copies in its own layout.
 OVERHEAD = 3.0
+_ESTIMATES: WeakKeyDictionary[nn.Module, dict[tuple[int, tuple[int, ...], torch.dtype], float]] = WeakKeyDictionary()
 PAPER_BYTES = OVERHEAD * (128 + 64) * 4  # the 2015 network: 128 channels in, 64 out, 4 bytes each
 
 
@@ -33,8 +35,9 @@ def held_bytes(network: UNet) -> float:
 def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[int, ...]) -> float:
     """Bytes of working memory per input voxel and image of a batch, estimated without running the network.
 
-    The network is traced on PyTorch's ``meta`` device, which computes shapes only; the peak is taken to be
-    :data:`OVERHEAD` times what its largest layer reads and writes. What cannot be traced counts as that of 2015.
+    The network is traced on PyTorch's ``meta`` device, which computes shapes only, once for each shape; the peak is
+    taken to be :data:`OVERHEAD` times what its largest layer reads and writes. What cannot be traced counts as that of
+    2015.
 
     Args:
         network: any module or callable.
@@ -44,6 +47,14 @@ def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[in
     module = unwrapped(network)
     if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
         return PAPER_BYTES
+    known = _ESTIMATES.setdefault(module, {})
+    dtype = next((tensor.dtype for tensor in module.state_dict().values() if tensor.is_floating_point()), torch.float32)
+    if (channels, shape, dtype) not in known:
+        known[channels, shape, dtype] = _traced_bytes(module, channels, shape, dtype)
+    return known[channels, shape, dtype]
+
+
+def _traced_bytes(module: nn.Module, channels: int, shape: tuple[int, ...], dtype: torch.dtype) -> float:
     largest = 0
 
     def remember(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -53,7 +64,6 @@ def activation_bytes(network: Callable[..., Any], channels: int, shape: tuple[in
 
     hooks = [leaf.register_forward_hook(remember) for leaf in module.modules() if not list(leaf.children())]
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
     try:
         image = torch.empty((1, channels, *shape), device="meta", dtype=dtype)
         torch.func.functional_call(module, {name: tensor.to("meta") for name, tensor in state.items()}, (image,))
