@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,43 @@ def test_a_sampler_reads_image_after_image_alike():
     for mode, both in together.items():
         for image, expected in zip(images, both, strict=True):
             assert torch.equal(sampler(image, mode)[0], expected)
+
+
+def test_memory_that_is_used_again_changes_no_sample_that_was_given_away():
+    coordinates = [around((60, 70), (50, 64), shift=shift) for shift in (0.0, 9.0, -20.0)]
+    images = [random((1, 60, 70)).float() * (n + 1) for n in range(3)]
+    samples = [Sampler(at(c), (60, 70))(image, "bilinear") for c, image in zip(coordinates, images, strict=True)]
+    for sample, image, where in zip(samples, images, coordinates, strict=True):
+        np.testing.assert_allclose(sample, twin(image, where, order=1), atol=1e-4)
+
+
+def test_larger_and_smaller_images_follow_each_other():
+    for size in (8, 90, 8, 40):
+        where = around((size, size), (size, size))
+        image = random((2, size, size))
+        np.testing.assert_allclose(
+            Sampler(at(where), (size, size))(image, "bilinear"), twin(image, where, 1), atol=1e-4
+        )
+
+
+def test_threads_do_not_share_the_memory():
+    where = around((64, 64), (64, 64))
+    images = [random((1, 64, 64)).float() + n for n in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        samples = list(pool.map(lambda image: Sampler(at(where), (64, 64))(image, "bilinear"), images * 8))
+    expected = [Sampler(at(where), (64, 64))(image, "bilinear") for image in images] * 8
+    assert all(torch.equal(sample, other) for sample, other in zip(samples, expected, strict=True))
+
+
+def test_what_was_sampled_in_inference_mode_does_not_forbid_sampling_elsewhere():
+    where = around((33, 33), (33, 33))
+
+    def in_a_new_thread():
+        with torch.inference_mode():
+            Sampler(at(where), (33, 33))(random((1, 33, 33)), "bilinear")
+        return Sampler(at(where), (33, 33))(random((1, 33, 33)).requires_grad_(), "bilinear")
+
+    with ThreadPoolExecutor(1) as pool:
+        sample = pool.submit(in_a_new_thread).result()
+    assert not sample.requires_grad
+    np.testing.assert_allclose(sample, twin(random((1, 33, 33)), where, 1), atol=1e-4)

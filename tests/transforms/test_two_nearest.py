@@ -56,6 +56,12 @@ def test_the_distance_within_reach_is_that_of_a_distance_transform(case, reach):
     assert_equal_within(reach, distance_within(ids > 0, reach, sampling), expected)
 
 
+def test_the_voxel_after_the_reach_is_beyond_it_also_where_their_ratio_is_rounded():
+    mask = np.arange(7)[None, None] == 0  # 1.5 / 1.7 over 0.3 / 1.7 is a little less than 5
+    expected = [0, 0.3, 0.6, 0.9, 1.2, 1.5, np.inf]
+    np.testing.assert_allclose(distance_within(mask, 1.5, (1.7, 0.3, 0.3))[0, 0], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("reach", [100, 170, 171, 400], ids="reach {}".format)
 def test_a_long_reach_does_not_overflow(reach):
     ids = np.zeros((400, 500), dtype=np.int32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+PAGE = 4096  # bytes of memory
+LARGEST_ROOM = 2**22  # numbers: 16 MiB for each thread
 SLAB = 2**16  # voxels worked on at a time: their positions and indices stay in the processor's cache
 
 
@@ -39,9 +42,16 @@ class Positions:
         return self.rows.device
 
     def part(self, slab: slice = slice(None)) -> torch.Tensor:
-        """The positions along a part of the first axis, (d, *part), float32 and contiguous."""
+        """The positions along a part of the first axis, (d, *part), float32 and contiguous; valid until the next call.
+
+        On a GPU the product is computed in float64: in TF32 it would move voxels by 0.3.
+        """
+        rows = self.rows[:, slab]
         with torch.autocast(self.device.type, enabled=False):
-            return torch.matmul(self.rows[:, slab], self.columns).float()
+            if self.device.type != "cpu":
+                return torch.matmul(rows, self.columns).float()
+            room = _scratch("positions", (*rows.shape[:-1], self.columns.shape[1]), self.device)
+            return torch.matmul(rows, self.columns, out=room)
 
     def inner(self, inset: int, device: torch.device) -> Positions:
         """The positions less ``inset`` on each side."""
@@ -116,7 +126,7 @@ class Sampler:
 
 
 def _grid_sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> torch.Tensor:
-    grid = coordinates.new_empty((1, *coordinates.shape[1:], len(coordinates)))
+    grid = _scratch("grid", (1, *coordinates.shape[1:], len(coordinates)), coordinates.device)
     rim = 1 if mode == "bicubic" else 0
     for axis, position in enumerate(coordinates, start=1):
         low, high = (float(limit) for limit in position.aminmax())
@@ -126,7 +136,35 @@ def _grid_sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> 
         image = image.narrow(axis, first, last + 1 - first)  # convert and look at this part only
         scale = 2 / max(last - first, 1)  # to -1 ... 1
         torch.add(torch.tensor(-1 - first * scale), position, alpha=scale, out=grid[0, ..., -axis])  # x comes first
-    return F.grid_sample(image[None].float(), grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
+    source = _scratch("image", tuple(image.shape), image.device).copy_(image.detach())
+    return F.grid_sample(source[None], grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
+
+
+class _Scratch(threading.local):
+    """Memory that each sample uses again: to ask the system for it anew takes as long as to sample."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, torch.Tensor] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+        """A float32 tensor that is valid until the name is asked for again.
+
+        On the CPU it begins in the middle of a memory page, while large tensors begin near the start of one. A
+        processor holds up a read from the place in a page to which it has just written in another page, and a deformed
+        image is written to about where it is read: sampling from the start of a page takes up to twice as long.
+        """
+        size = math.prod(shape)
+        if device.type != "cpu" or size > LARGEST_ROOM:
+            return torch.empty(shape, dtype=torch.float32, device=device)
+        room = self.rooms.get(name)
+        if room is None or len(room) < size:
+            with torch.inference_mode(False):  # what is made there cannot be written to elsewhere
+                memory = torch.empty(size + PAGE // 4, dtype=torch.float32, device=device)
+            room = self.rooms[name] = memory[(PAGE // 2 - memory.data_ptr()) % PAGE // 4 :]
+        return room[:size].view(shape)
+
+
+_scratch = _Scratch()
 
 
 def _lerp(

@@ -124,7 +124,7 @@ def _squared_distance(mask: NDArray[np.bool_], reach: float, sampling: tuple[flo
     Integers where voxels are cubes of size 1: half the time of float32.
     """
     *others, last = sampling
-    steps = _steps_to(mask, math.floor(reach / last))
+    steps = _steps_to(mask, math.ceil(reach / last))  # rounded down, "farther" would be as near as the reach
     integers = reach <= LONGEST_IN_INT16 and set(sampling) == {1}
     square: Distances = steps.astype(np.int16) if integers else steps.astype(np.float32)
     square *= square
@@ -133,7 +133,7 @@ def _squared_distance(mask: NDArray[np.bool_], reach: float, sampling: tuple[flo
     for axis, size in enumerate(others):
         before, length, after = math.prod(mask.shape[:axis]), mask.shape[axis], math.prod(mask.shape[axis + 1 :])
         for lines in square.reshape(before, length, after):
-            _add_axis(lines, min(math.floor(reach / size), length - 1), size**2)
+            _add_axis(lines, min(math.ceil(reach / size), length - 1), size**2)
     return square
 
 

@@ -47,7 +47,7 @@ class Warp:
 
     def coordinates(self, inset: int = 0, device: torch.device | None = None) -> torch.Tensor:
         """Positions in the image, (d, *size) in voxels, of the tile's voxels less ``inset`` on each side."""
-        return self.positions(inset, device).part()
+        return self.positions(inset, device).part().clone()
 
     def positions(self, inset: int = 0, device: torch.device | None = None) -> Positions:
         """The same, not yet multiplied out.
