@@ -97,9 +97,8 @@ def _spatial(
 
 def yields(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Mask of the voxels that have an instance of a smaller number among their neighbours."""
-    smallest = np.where(
-        ids > 0, ids, np.iinfo(np.int32).max
-    )  # of the voxel and its neighbours, one axis after the other
+    # the smallest number of a voxel and its neighbours, one axis after the other
+    smallest = np.where(ids > 0, ids, np.iinfo(np.int32).max)
     for axis in range(ids.ndim):
         lines = np.moveaxis(smallest, axis, 0)
         pairs = np.minimum(lines[:-1], lines[1:])
