@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
+
+from overtile.networks import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +26,23 @@ TINY = {
     "progress": False,
 }
 BOXES = ((5, 15, 5, 15), (16, 30, 8, 20), (10, 22, 28, 40))  # three cells of 100, 168 and 144 pixels
+
+
+@pytest.fixture
+def random_u_net():
+    """Makes small U-Nets in evaluation mode with random weights, biases and running statistics, the same each time."""
+
+    def make(dims=2, levels=2, **options):
+        torch.manual_seed(0)
+        net = UNet(dims, 2, 3, levels=levels, features=3, **options)
+        for name, tensor in net.state_dict().items():
+            if name.endswith(("bias", "running_mean")):
+                tensor.normal_(0, 0.5)
+            elif tensor.ndim == 1:
+                tensor.uniform_(0.5, 1.5)
+        return net.eval()
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from overtile.inferers import OverlapTileInferer, overlap_tile
-from overtile.networks import UNet
 
 # (spatial dims, levels, output sizes, image shapes)
 CASES = {
@@ -32,16 +31,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def network(dims, levels, **options):
-    """Random weights, biases and (for batch norm, in evaluation mode) running statistics."""
-    torch.manual_seed(0)
-    net = UNet(dims, 2, 3, levels=levels, features=3, **{"norm": "batch", **options})
-    for name, tensor in net.state_dict().items():
-        if name.endswith(("bias", "running_mean")):
-            tensor.normal_(0, 0.5)
-        elif tensor.ndim == 1:
-            tensor.uniform_(0.5, 1.5)
-    return net.eval()
+@pytest.fixture
+def network(random_u_net):
+    """With batch norm, where nothing else is said."""
+    return lambda *size, **options: random_u_net(*size, **{"norm": "batch", **options})
 
 
 @torch.no_grad()
@@ -92,7 +85,7 @@ def passes(inferer, image, net):
     [(2, 1, (1, 1)), (2, 2, (33, 20)), (2, 3, (25, 150)), (3, 1, (5, 9, 2)), (3, 1, (12, 7, 30))],
     ids=str,
 )
-def test_a_streamed_image_equals_one_pass(dims, levels, shape, options, strips):
+def test_a_streamed_image_equals_one_pass(network, dims, levels, shape, options, strips):
     net = network(dims, levels, **options)
     image = torch.randn(2, 2, *shape)
     result, read = passes(strips, image, net)
@@ -101,7 +94,7 @@ def test_a_streamed_image_equals_one_pass(dims, levels, shape, options, strips):
 
 
 @pytest.mark.parametrize("averaging", ["flips", "rotations", "all"])
-def test_a_streamed_image_has_the_mean_of_all_views(averaging, strips):
+def test_a_streamed_image_has_the_mean_of_all_views(network, averaging, strips):
     net = network(2, 2)
     image = torch.randn(2, 2, 21, 64)
     answers = [
@@ -114,7 +107,7 @@ def test_a_streamed_image_has_the_mean_of_all_views(averaging, strips):
     )
 
 
-def test_strips_are_read_once_along_the_longest_axis(monkeypatch):
+def test_strips_are_read_once_along_the_longest_axis(network, monkeypatch):
     monkeypatch.setattr(overlap_tile, "WANTED", 500)
     net = network(2, 2)
     _, read = passes(OverlapTileInferer(), torch.randn(1, 2, 30, 200), net)
@@ -127,14 +120,16 @@ def test_strips_are_read_once_along_the_longest_axis(monkeypatch):
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
-def test_a_network_that_cannot_be_streamed_is_tiled_in_little_memory(norm):
+def test_a_network_that_cannot_be_streamed_is_tiled_in_little_memory(network, norm):
     net = network(2, 1, norm=norm)
     _, read = passes(OverlapTileInferer(memory_limit=1e-9), torch.randn(1, 2, 9, 9), net)
     assert len(read) == 25
 
 
 @pytest.mark.parametrize(("dims", "levels", "shape", "sizes"), PARAMETERS)
-def test_any_tiling_equals_one_pass_of_a_valid_network_over_the_whole_mirrored_image(dims, levels, shape, sizes):
+def test_any_tiling_equals_one_pass_of_a_valid_network_over_the_whole_mirrored_image(
+    network, dims, levels, shape, sizes
+):
     net = network(dims, levels)
     image = torch.randn(2, 2, *shape)
     expected = one_pass(net, image)
@@ -145,7 +140,7 @@ def test_any_tiling_equals_one_pass_of_a_valid_network_over_the_whole_mirrored_i
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize(("dims", "levels", "shape", "sizes"), PARAMETERS)
-def test_any_tiling_equals_one_pass_of_a_same_padded_network(dims, levels, shape, sizes, padding_mode):
+def test_any_tiling_equals_one_pass_of_a_same_padded_network(network, dims, levels, shape, sizes, padding_mode):
     net = network(dims, levels, padding="same", padding_mode=padding_mode)
     image = torch.randn(1, 2, *shape)
     expected = one_pass(net, image, "same")
@@ -170,7 +165,7 @@ def numpy_views(averaging, dims):
 @pytest.mark.parametrize(
     ("shape", "sizes"), [((21, 34), [8, (5, 30), None]), ((9, 6, 5), [(3, 8, 5), None])], ids=["2D", "3D"]
 )
-def test_averaging_is_the_mean_over_numpys_views_whatever_the_tile(shape, sizes, averaging, padding):
+def test_averaging_is_the_mean_over_numpys_views_whatever_the_tile(network, shape, sizes, averaging, padding):
     dims = len(shape)
     net = network(dims, 2 if dims == 2 else 1, padding=padding)
     image = torch.randn(2, 2, *shape)
@@ -184,7 +179,7 @@ def test_averaging_is_the_mean_over_numpys_views_whatever_the_tile(shape, sizes,
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
-def test_statistics_of_the_tile_make_the_result_depend_on_the_tile_as_documented(norm):
+def test_statistics_of_the_tile_make_the_result_depend_on_the_tile_as_documented(network, norm):
     """A canary: should this fail, the inferer's documentation promises too little."""
     net = network(2, 2, norm=norm)
     image = torch.randn(1, 2, 40, 50) + torch.linspace(0, 5, 50)
@@ -192,7 +187,7 @@ def test_statistics_of_the_tile_make_the_result_depend_on_the_tile_as_documented
     assert (whole - tiled).abs().max() > 1e-2 * whole.std()
 
 
-def test_tiles_that_abut_at_the_answers_size_would_not_be_one_pass():
+def test_tiles_that_abut_at_the_answers_size_would_not_be_one_pass(network):
     """Why the stride is on the pooling grid: four voxels off it, a pass is another function of the image."""
     net = network(2, 3)  # answers 4 more than a multiple of 8
     image = torch.randn(1, 2, 92 + 4, 92)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from overtile.networks import UNet, can_stream, stream, streaming
+from overtile.networks import can_stream, stream, streaming
 
 OPTIONS = {
     "2015": {},
@@ -17,16 +17,9 @@ OPTIONS = {
 SHAPES = {(2, 1): (30, 26), (2, 3): (140, 92), (3, 1): (22, 18, 26), (3, 2): (44, 60, 48)}
 
 
-def network(dims=2, levels=2, **options):
-    """Random weights, biases and running statistics."""
-    torch.manual_seed(0)
-    net = UNet(dims, 2, 3, levels=levels, features=3, **options)
-    for name, tensor in net.state_dict().items():
-        if name.endswith(("bias", "running_mean")):
-            tensor.normal_(0, 0.5)
-        elif tensor.ndim == 1:
-            tensor.uniform_(0.5, 1.5)
-    return net.eval()
+@pytest.fixture
+def network(random_u_net):
+    return random_u_net
 
 
 def close(result, expected):
@@ -41,7 +34,7 @@ def legal(shape, levels, padding="valid"):
 @torch.no_grad()
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(("dims", "levels"), SHAPES, ids=lambda value: str(value))
-def test_rows_streamed_through_are_those_of_one_pass(dims, levels, options):
+def test_rows_streamed_through_are_those_of_one_pass(network, dims, levels, options):
     net = network(dims, levels, **options)
     image = torch.randn(2, 2, *legal(SHAPES[dims, levels], levels, options.get("padding", "valid")))
     expected = net(image)
@@ -54,7 +47,7 @@ def test_rows_streamed_through_are_those_of_one_pass(dims, levels, options):
 
 
 @torch.no_grad()
-def test_strips_may_be_of_any_unequal_heights():
+def test_strips_may_be_of_any_unequal_heights(network):
     net = network()
     image = torch.randn(1, 2, 84, 44)
     strips = image.split([1, 2, 40, 7, 3, 31], dim=2)
@@ -64,7 +57,7 @@ def test_strips_may_be_of_any_unequal_heights():
 @torch.no_grad()
 @pytest.mark.parametrize(("dims", "shape"), [(2, (156, 76)), (3, (60, 44, 52))], ids=["2D", "3D"])
 @pytest.mark.parametrize("height", [4, 8, 16, 32])
-def test_of_one_backend_they_are_bit_for_bit_the_same(dims, shape, height):
+def test_of_one_backend_they_are_bit_for_bit_the_same(network, dims, shape, height):
     net = network(dims)
     image = torch.randn(2, 2, *shape)  # PyTorch computes small single images by another library than large ones
     assert torch.equal(torch.cat(list(stream(net, image.split(height, dim=2))), dim=2), net(image))
@@ -72,7 +65,7 @@ def test_of_one_backend_they_are_bit_for_bit_the_same(dims, shape, height):
 
 @torch.no_grad()
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_no_layer_computes_a_row_twice(padding, monkeypatch):
+def test_no_layer_computes_a_row_twice(network, padding, monkeypatch):
     net = network(padding=padding)
     image = torch.randn(1, 2, 84, 44)
     rows = {}
@@ -96,7 +89,7 @@ def test_no_layer_computes_a_row_twice(padding, monkeypatch):
 
 
 @torch.no_grad()
-def test_the_rows_that_wait_do_not_grow_with_the_image(monkeypatch):
+def test_the_rows_that_wait_do_not_grow_with_the_image(network, monkeypatch):
     waiting = []
 
     class Watched(streaming._Rows):
@@ -115,7 +108,7 @@ def test_the_rows_that_wait_do_not_grow_with_the_image(monkeypatch):
 
 
 @torch.no_grad()
-def test_rows_come_out_before_the_last_have_gone_in():
+def test_rows_come_out_before_the_last_have_gone_in(network):
     net = network()
     drawn = []
 
@@ -129,7 +122,7 @@ def test_rows_come_out_before_the_last_have_gone_in():
 
 
 @pytest.mark.parametrize("norm", [None, "batch"])
-def test_a_u_net_in_evaluation_mode_can_be_streamed_and_only_such(norm):
+def test_a_u_net_in_evaluation_mode_can_be_streamed_and_only_such(network, norm):
     net = network(norm=norm)
     assert can_stream(net)
     assert not can_stream(net.train())
@@ -137,29 +130,29 @@ def test_a_u_net_in_evaluation_mode_can_be_streamed_and_only_such(norm):
     assert not can_stream(lambda image: image)
 
 
-def test_a_norm_in_training_mode_is_not_streamed():
+def test_a_norm_in_training_mode_is_not_streamed(network):
     net = network(norm="batch")
     next(layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)).train()
     assert not can_stream(net)
 
 
 @pytest.mark.parametrize("norm", ["instance", "group"])
-def test_norms_that_need_the_whole_input_are_not_streamed(norm):
+def test_norms_that_need_the_whole_input_are_not_streamed(network, norm):
     assert not can_stream(network(norm=norm))
 
 
-def test_what_cannot_be_streamed_is_refused():
+def test_what_cannot_be_streamed_is_refused(network):
     with pytest.raises(ValueError, match="only a UNet without instance or group norm, in evaluation mode"):
         next(stream(network(norm="instance"), [torch.zeros(1, 2, 44, 44)]))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 44, 44), (1, 2, 44, 44, 44), (2, 44, 44)], ids=str)
-def test_strips_of_another_kind_are_refused(shape):
+def test_strips_of_another_kind_are_refused(network, shape):
     with pytest.raises(ValueError, match=r"a 2D network with 2 input channels takes \(batch, 2, \*2 axes\), got shape"):
         next(stream(network(), [torch.zeros(shape)]))
 
 
-def test_a_network_whose_passes_are_watched_is_not_streamed():
+def test_a_network_whose_passes_are_watched_is_not_streamed(network):
     net = network()
     hook = net.register_forward_hook(lambda *_: None)
     assert not can_stream(net)
