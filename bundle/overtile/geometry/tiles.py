@@ -97,16 +97,15 @@ def fitted_output_size(shape: Sequence[int], geometry: Geometry, largest_input: 
         >>> fitted_output_size((2048, 2048), Geometry(levels=4), largest_input=900**2)
         (692, 692)
     """
-    best: tuple[float, float, tuple[int, ...]] | None = None
-    for combination in itertools.product(*(_fits(size, geometry) for size in shape)):
+
+    def rank(combination: tuple[_Fit, ...]) -> tuple[float, float]:
+        """Within the limit the cheapest; where nothing is within it, the smallest tile."""
         voxels = math.prod(fit.longest for fit in combination)
         cost = math.prod(fit.total for fit in combination)
-        # within the limit the cheapest; where nothing is within it, the smallest tile
-        key = (0.0, float(cost)) if voxels <= largest_input else (float(voxels), float(cost))
-        if best is None or key < best[:2]:
-            best = (*key, tuple(fit.output for fit in combination))
-    assert best is not None
-    return best[2]
+        return (0.0 if voxels <= largest_input else float(voxels), float(cost))
+
+    best = min(itertools.product(*(_fits(size, geometry) for size in shape)), key=rank)
+    return tuple(fit.output for fit in best)
 
 
 @dataclass(frozen=True)
@@ -146,19 +145,24 @@ def fitted_strips(shape: Sequence[int], geometry: Geometry, largest_input: float
     axis = max(range(len(shape)), key=lambda axis: shape[axis])
     length = _fits(shape[axis], geometry)[-1]
     others = [_fits(size, geometry) if other != axis else [length] for other, size in enumerate(shape)]
-    best: tuple[float, float, int, tuple[int, ...]] | None = None
-    for combination in itertools.product(*others):
+
+    def height(combination: tuple[_Fit, ...]) -> int:
+        """Voxels of a strip that are within the limit, of the whole tile if it is; 0 or less where not a step is."""
         row = math.prod(fit.longest for fit in combination) // length.longest
-        height = length.longest
-        if row * height > min(largest_input, wanted):
-            height = int(min(largest_input / row - held, wanted / row)) // geometry.step * geometry.step
-        voxels = row * (max(height, geometry.step) + held)
+        if row * length.longest <= min(largest_input, wanted):
+            return length.longest
+        return int(min(largest_input / row - held, wanted / row)) // geometry.step * geometry.step
+
+    def rank(combination: tuple[_Fit, ...]) -> tuple[float, float]:
+        """As for tiles."""
+        row = math.prod(fit.longest for fit in combination) // length.longest
+        strip = height(combination)
+        voxels = row * (max(strip, geometry.step) + held)
         cost = math.prod(fit.total for fit in combination)
-        key = (0.0, float(cost)) if height > 0 or voxels <= largest_input else (float(voxels), float(cost))
-        if best is None or key < best[:2]:
-            best = (*key, max(height, geometry.step), tuple(fit.output for fit in combination))
-    assert best is not None
-    return Strips(best[3], axis, best[2])
+        return (0.0 if strip > 0 or voxels <= largest_input else float(voxels), float(cost))
+
+    best = min(itertools.product(*others), key=rank)
+    return Strips(tuple(fit.output for fit in best), axis, max(height(best), geometry.step))
 
 
 @dataclass(frozen=True)

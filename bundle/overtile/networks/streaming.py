@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from overtile.geometry import margin
 from overtile.networks.unet import UNet, centre_crop
 
 _POINTWISE = (nn.ReLU, nn.Dropout, _BatchNorm)
@@ -125,7 +126,7 @@ def _level(network: UNet, rows: Iterator[torch.Tensor], level: int, dim: int) ->
     below = _level(network, _pooled(_remembered(rows, skip), network.pool, dim), level + 1, dim)
     ups = _mapped(below, network.ups[levels - 1 - level], dim)
     # Figure 1 of the paper: 4, 16, 40 and 88 rows per side, from the lowest skip to the highest
-    crop = 0 if network.geometry.padding == "same" else 6 * 2 ** (levels - level) - 8
+    crop = 0 if network.geometry.padding == "same" else margin(levels - level) - 2 * margin(0)
     return _block(network, network.decoder[levels - 1 - level], _joined(_Rows(ups, dim), skip, crop), dim)
 
 

@@ -98,8 +98,9 @@ class KeepSlices(Transform):
                 f"{values.shape}, channel first"
             )
         ignored = _as_dtype(self.ignore_label, values.dtype, label_name(img))
-        seed = zlib.crc32(np.ascontiguousarray(values).tobytes())
-        random = np.random.default_rng(seed) if self.positions == "drawn" else None
+        random = None
+        if self.positions == "drawn":
+            random = np.random.default_rng(zlib.crc32(np.ascontiguousarray(values).tobytes()))
         kept = np.where(on_slices(values.shape[1:], self.slices, random), values, ignored)
         return convert_to_dst_type(kept, img)[0]
 
