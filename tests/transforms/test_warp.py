@@ -8,7 +8,8 @@ from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from overtile.transforms.sampling import Positions, Sampler
+from overtile.transforms.sampling import Positions
+from overtile.transforms.sampling import sample as sample_images
 from overtile.transforms.warp import Warp, grid_size, rotation
 
 ROUNDING = 2e-5  # coordinates are float32: about 1e-7 of a position of up to 100 voxels
@@ -25,7 +26,7 @@ def still(tile, displacements, field, spacing=None):
 
 def sample(image, coordinates, mode):
     positions = Positions(coordinates, torch.eye(coordinates.shape[-1]))
-    return Sampler(positions, image.shape[1:])(image, mode)
+    return sample_images([image], [mode], positions, [0])[0]
 
 
 def dense(warp):

@@ -4,6 +4,7 @@ from overtile.transforms.class_labels import ClassWeightsd, balanced_weights, cl
 from overtile.transforms.crf import DenseCRFd, dense_crf
 from overtile.transforms.elastic import RandElasticDeform, RandElasticDeformd
 from overtile.transforms.gap import separated_instances
+from overtile.transforms.histogram_shift import RandHistogramShift, RandHistogramShiftd
 from overtile.transforms.instances import LabelInstances, LabelInstancesd, label_instances
 from overtile.transforms.sparse import KeepSlices, KeepSlicesd
 from overtile.transforms.unannotated import IgnoreUnannotatedd, ignore_unannotated
@@ -24,6 +25,8 @@ __all__ = [
     "LabelInstancesd",
     "RandElasticDeform",
     "RandElasticDeformd",
+    "RandHistogramShift",
+    "RandHistogramShiftd",
     "SeparationWeights",
     "SeparationWeightsd",
     "balanced_weights",

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from numpy.typing import NDArray
 
-from overtile.transforms.sampling import MODES, Mode, Sampler
+from overtile.transforms.sampling import MODES, Mode, sample
 from overtile.transforms.warp import Field, Warp, grid_size, rotation
 from overtile.transforms.windows import draw_foreground_voxel, draw_start
 
@@ -147,25 +147,22 @@ class RandElasticDeform(RandomizableTransform):
     def _resample(self, images: Sequence[tuple[NdarrayOrTensor, int, Mode]]) -> list[NdarrayOrTensor]:
         """Images of one shape, each with its margin and mode, at the last draw.
 
-        The positions are worked out once, for the largest margin; images of one margin share a sampler.
+        The positions are worked out once, for the largest margin.
         """
         if self.warp is None:
             raise RuntimeError("nothing has been drawn yet: call with randomize=True first")
         outer = max(margin for _, margin, _ in images)
         if outer > self.margin:
             raise ValueError(f"margin {outer} is larger than the transform's own, {self.margin}")
-        exact = self.warp.moves_voxels_to_voxels
-        positions = self.warp.positions(self.margin - outer, convert_to_tensor(images[0][0]).device)
-        samplers: dict[tuple[int, torch.device], Sampler] = {}
+        tensors = [convert_to_tensor(img) for img, *_ in images]
+        modes: list[Mode] = ["nearest" if self.warp.moves_voxels_to_voxels else mode for *_, mode in images]
+        positions = self.warp.positions(self.margin - outer, tensors[0].device)
+        warped = sample(tensors, modes, positions, [outer - margin for _, margin, _ in images])
         results = []
-        for img, margin, mode in images:
-            tensor = convert_to_tensor(img)
-            place = (margin, tensor.device)
-            if place not in samplers:
-                samplers[place] = Sampler(positions.inner(outer - margin, tensor.device), tensor.shape[1:])
-            warped = samplers[place](tensor, "nearest" if exact else mode)
+        for values, (img, margin, mode) in zip(warped, images, strict=True):
             # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
-            result, *_ = convert_to_dst_type(warped, img, dtype=img.dtype if mode == "nearest" else torch.float32)
+            dtype = img.dtype if mode == "nearest" else torch.float32
+            result, *_ = convert_to_dst_type(values, img, dtype=dtype)
             if isinstance(result, MetaTensor):
                 result.affine = _moved(result.affine, self.warp.affine(self.margin - margin))
             results.append(result)

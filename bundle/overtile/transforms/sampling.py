@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -42,102 +41,127 @@ class Positions:
         return self.rows.device
 
     def part(self, slab: slice = slice(None)) -> torch.Tensor:
-        """The positions along a part of the first axis, (d, *part), float32 and contiguous; valid until the next call.
+        """The positions along a part of the first axis, (d, *part), float32; valid until the next call."""
+        return _product("positions", self.rows[:, slab], self.columns)
 
-        On a GPU the product is computed in float64: in TF32 it would move voxels by 0.3.
-        """
-        rows = self.rows[:, slab]
-        with torch.autocast(self.device.type, enabled=False):
-            if self.device.type != "cpu":
-                return torch.matmul(rows, self.columns).float()
-            room = _scratch("positions", (*rows.shape[:-1], self.columns.shape[1]), self.device)
-            return torch.matmul(rows, self.columns, out=room)
+    def limits(self) -> list[tuple[float, float]]:
+        """Numbers between which the positions along each axis lie, not the closest ones."""
+        smallest, largest = self.columns.aminmax(dim=1)
+        ends = torch.stack([self.rows * smallest, self.rows * largest])
+        low = ends.amin(dim=0).sum(dim=-1).flatten(1).amin(dim=1)
+        high = ends.amax(dim=0).sum(dim=-1).flatten(1).amax(dim=1)
+        return list(zip(low.tolist(), high.tolist(), strict=True))
 
-    def inner(self, inset: int, device: torch.device) -> Positions:
+    def inner(self, inset: int) -> Positions:
         """The positions less ``inset`` on each side."""
         inside = (slice(None), *(slice(inset, size - inset) for size in self.size[:-1]))
-        columns = self.columns[:, inset : self.size[-1] - inset].contiguous()
-        return Positions(self.rows[inside].to(device), columns.to(device))
+        return Positions(self.rows[inside], self.columns[:, inset : self.size[-1] - inset].contiguous())
 
 
-class Sampler:
-    """Reads images of one shape at the same positions; what the images have in common is worked out once.
+def sample(
+    images: Sequence[torch.Tensor], modes: Sequence[Mode], positions: Positions, insets: Sequence[int]
+) -> list[torch.Tensor]:
+    """The values of images of one spatial shape and device, (C, *shape), at the same positions, (C, *size) each.
 
     Args:
+        images: what to read.
+        modes: ``"nearest"`` keeps the type and invents no value: for labels. ``"bilinear"`` (trilinear in 3D) and
+            ``"bicubic"`` (2D only) return float32.
         positions: where to read.
-        shape: spatial shape of the images.
+        insets: how many positions to leave out on each side, for every image.
 
     Examples:
         >>> diagonal = Positions(torch.ones(2, 1, 1), torch.tensor([[0.25, -1.0, 3.5]]))  # mirrored at 0 and at 2
-        >>> sampler = Sampler(diagonal, (3, 3))
-        >>> sampler(torch.arange(9).reshape(1, 3, 3), "nearest")
-        tensor([[[0, 4, 0]]])
-        >>> sampler(torch.arange(9).reshape(1, 3, 3), "bilinear")
-        tensor([[[1., 4., 2.]]])
+        >>> image = torch.arange(9).reshape(1, 3, 3)
+        >>> sample([image, image], ["nearest", "bilinear"], diagonal, [0, 0])
+        [tensor([[[0, 4, 0]]]), tensor([[[1., 4., 2.]]])]
     """
-
-    def __init__(self, positions: Positions, shape: Sequence[int]) -> None:
-        self.positions = positions
-        self.shape = tuple(shape)
-
-    def __call__(self, image: torch.Tensor, mode: Mode) -> torch.Tensor:
-        """(C, *size), the values of ``image``, (C, *shape).
-
-        ``"nearest"`` keeps the type and invents no value: for labels. ``"bilinear"`` (trilinear in 3D) and
-        ``"bicubic"`` (2D only) return float32.
-        """
-        if mode == "nearest":
-            return self._gather(image)
-        if image.ndim == 4 and image.device.type == "cpu":  # where PyTorch's own is not vectorised, five times slower
-            return self._trilinear(image)
-        return _grid_sample(image, self.positions.part(), mode)
-
-    def _gather(self, image: torch.Tensor) -> torch.Tensor:
-        result = image.new_empty((len(image), *self.positions.size))
-        for channel, values in zip(result, image.reshape(len(image), -1), strict=True):
-            torch.index_select(values, 0, self._nearest, out=channel.view(-1))
-        return result
-
-    @cached_property
-    def _nearest(self) -> torch.Tensor:
-        """Index of the nearest voxel of every position, into a flattened image."""
-        result = torch.empty(self.positions.size, dtype=_index_type(self.shape), device=self.positions.device)
-        for slab in _slabs(self.positions):
-            index = result.new_zeros(())
-            for size, position in zip(self.shape, self.positions.part(slab), strict=True):
-                voxel = _mirror(position.round_(), size).to(result.dtype)
-                index = torch.add(voxel, index, alpha=size)
-            result[slab] = index
-        return result.view(-1)
-
-    def _trilinear(self, image: torch.Tensor) -> torch.Tensor:
-        result = torch.empty((len(image), *self.positions.size))
-        channels = image.reshape(len(image), -1)
-        strides = [math.prod(self.shape[axis + 1 :]) if size > 1 else 0 for axis, size in enumerate(self.shape)]
-        for slab in _slabs(self.positions):
-            index, fractions = torch.zeros((), dtype=_index_type(self.shape)), []
-            for size, stride, position in zip(self.shape, strides, self.positions.part(slab), strict=True):
-                voxel = _mirror(position, size).floor().clamp_(0, max(size - 2, 0))
-                fractions.append(position.sub_(voxel).view(-1))
-                index = torch.add(index, voxel.to(index.dtype), alpha=stride)
-            for values, written in zip(channels, result[:, slab], strict=True):
-                written.view(-1).copy_(_lerp(values, index.view(-1), strides, fractions))
-        return result
+    images = [image.detach() for image in images]
+    if images[0].ndim == 4 and positions.device.type == "cpu":  # where PyTorch's own is not vectorised
+        return _by_slabs(images, modes, positions, insets)
+    box, grid = _grid(positions, images[0].shape[1:])
+    results = []
+    for image, mode, inset in zip(images, modes, insets, strict=True):
+        part = image[(slice(None), *box)]
+        source = _scratch("image", tuple(part.shape), part.device).copy_(part)
+        if mode == "nearest" and not _same_values(source, part):
+            results += _by_slabs([image], [mode], positions, [inset])
+            continue
+        inside = grid[(slice(None), *(slice(inset, size - inset) for size in positions.size))].contiguous()
+        values = F.grid_sample(source[None], inside, mode=mode, padding_mode="reflection", align_corners=True)[0]
+        results.append(values.to(image.dtype) if mode == "nearest" else values)
+    return results
 
 
-def _grid_sample(image: torch.Tensor, coordinates: torch.Tensor, mode: Mode) -> torch.Tensor:
-    grid = _scratch("grid", (1, *coordinates.shape[1:], len(coordinates)), coordinates.device)
-    rim = 1 if mode == "bicubic" else 0
-    for axis, position in enumerate(coordinates, start=1):
-        low, high = (float(limit) for limit in position.aminmax())
-        first, last = math.floor(low) - rim, math.ceil(high) + rim
-        if first < 0 or last >= image.shape[axis]:  # what is mirrored may come from anywhere
-            first, last = 0, image.shape[axis] - 1
-        image = image.narrow(axis, first, last + 1 - first)  # convert and look at this part only
-        scale = 2 / max(last - first, 1)  # to -1 ... 1
-        torch.add(torch.tensor(-1 - first * scale), position, alpha=scale, out=grid[0, ..., -axis])  # x comes first
-    source = _scratch("image", tuple(image.shape), image.device).copy_(image.detach())
-    return F.grid_sample(source[None], grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
+def _same_values(rounded: torch.Tensor, image: torch.Tensor) -> bool:
+    """Whether float32 holds every value of the image."""
+    always = image.dtype.itemsize < 4 or image.dtype == torch.float32
+    return always or torch.equal(rounded.to(image.dtype), image)
+
+
+def _grid(positions: Positions, shape: Sequence[int]) -> tuple[list[slice], torch.Tensor]:
+    """The part of an image that is read, and the positions in it from -1 to 1, x first, as ``grid_sample`` wants them.
+
+    One product: the axes are columns side by side, scaled beforehand.
+    """
+    dims, *size, terms = positions.rows.shape
+    rows, columns = positions.rows, positions.columns
+    to_all = columns.new_zeros(dims * terms + 1, columns.shape[1], dims)  # the last term is the offset
+    scales, box = [], []
+    for axis, (length, (low, high)) in enumerate(zip(shape, positions.limits(), strict=True)):
+        first, last = math.floor(low) - 1, math.ceil(high) + 1  # one more for bicubic
+        if first < 0 or last >= length:  # what is mirrored may come from anywhere
+            first, last = 0, length - 1
+        box.append(slice(first, last + 1))
+        scales.append(2 / max(last - first, 1))
+        to_all[axis * terms : (axis + 1) * terms, :, -1 - axis] = columns
+        to_all[-1, :, -1 - axis] = -1 - first * scales[-1]
+    scaled = torch.stack([along * scale for along, scale in zip(rows, scales, strict=True)], dim=-2)
+    from_all = F.pad(scaled.flatten(-2).flatten(0, -2), (0, 1), value=1.0)
+    grid = _product("grid", from_all, to_all.flatten(1))
+    return box, grid.view(1, *size, columns.shape[1], dims)
+
+
+def _by_slabs(
+    images: Sequence[torch.Tensor], modes: Sequence[Mode], positions: Positions, insets: Sequence[int]
+) -> list[torch.Tensor]:
+    """The same by gathering, nearest or linear."""
+    results: dict[int, torch.Tensor] = {}
+    for inset in set(insets):
+        chosen = [number for number, other in enumerate(insets) if other == inset]
+        gathered = _gather([images[n] for n in chosen], [modes[n] for n in chosen], positions.inner(inset))
+        results.update(zip(chosen, gathered, strict=True))
+    return [results[number] for number in range(len(images))]
+
+
+def _gather(images: Sequence[torch.Tensor], modes: Sequence[Mode], positions: Positions) -> list[torch.Tensor]:
+    """Slab by slab: the positions and indices of a slab stay in the processor's cache."""
+    shape = images[0].shape[1:]
+    strides = [math.prod(shape[axis + 1 :]) if size > 1 else 0 for axis, size in enumerate(shape)]
+    index_type = torch.int32 if math.prod(shape) < 2**31 else torch.int64
+    last_start = torch.tensor([max(size - 2, 0.0) for size in shape], device=positions.device)
+    last_start = last_start.view(-1, *(1,) * len(shape))
+    results = [
+        image.new_empty((len(image), *positions.size), dtype=image.dtype if mode == "nearest" else torch.float32)
+        for image, mode in zip(images, modes, strict=True)
+    ]
+    channels = [_gathered_as(image, mode).reshape(len(image), -1) for image, mode in zip(images, modes, strict=True)]
+    for slab in _slabs(positions):
+        where = positions.part(slab)
+        for size, position in zip(shape, where, strict=True):
+            _mirror(position, size)
+        if "nearest" in modes:
+            voxel = _flat(where.round(), strides, index_type)
+        if "bilinear" in modes:
+            start = torch.minimum(where.floor(), last_start)
+            fractions = where.sub_(start).flatten(1).unbind()
+            corner = _flat(start, strides, index_type)
+        for image, mode, result in zip(channels, modes, results, strict=True):
+            for values, written in zip(image, result[:, slab], strict=True):
+                nearest = mode == "nearest"
+                read = values.index_select(0, voxel) if nearest else _lerp(values, corner, strides, fractions)
+                written.copy_(read.view(written.shape))
+    return results
 
 
 class _Scratch(threading.local):
@@ -167,6 +191,30 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
+def _product(room: str, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """``rows @ columns`` in float32. On a GPU computed in float64: in TF32 it would move voxels by 0.3."""
+    with torch.autocast(rows.device.type, enabled=False):
+        if rows.device.type != "cpu":
+            return torch.matmul(rows, columns).float()
+        return torch.matmul(rows, columns, out=_scratch(room, (*rows.shape[:-1], columns.shape[1]), rows.device))
+
+
+def _gathered_as(image: torch.Tensor, mode: Mode) -> torch.Tensor:
+    """The image in a type that PyTorch can gather."""
+    signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}.get(image.dtype)
+    if signed is None:
+        return image
+    return image.view(signed) if mode == "nearest" else image.float()
+
+
+def _flat(voxel: torch.Tensor, strides: Sequence[int], index_type: torch.dtype) -> torch.Tensor:
+    """Indices into the flattened image of whole positions, (d, *size)."""
+    result, *others = reversed(voxel.to(index_type).flatten(1).unbind())
+    for stride, along in zip(strides[-2::-1], others, strict=True):
+        result = torch.add(result, along, alpha=stride)
+    return result
+
+
 def _lerp(
     values: torch.Tensor, index: torch.Tensor, strides: Sequence[int], fractions: Sequence[torch.Tensor]
 ) -> torch.Tensor:
@@ -180,10 +228,11 @@ def _lerp(
 def _mirror(position: torch.Tensor, size: int) -> torch.Tensor:
     """Folds positions outside an axis back into it, in place."""
     last = size - 1
+    if last == 0:
+        return position.zero_()
     low, high = (float(limit) for limit in position.aminmax())
     if low < -last or high > 2 * last:  # further away than the first mirror image; exact for whole numbers below 2**24
-        period = max(2 * last, 1)
-        position.sub_((position / period).floor_(), alpha=period)
+        position.sub_((position / (2 * last)).floor_(), alpha=2 * last)
     if low < 0 or high > last:
         position.abs_().sub_(last).abs_().neg_().add_(last)
     return position
@@ -194,7 +243,3 @@ def _slabs(positions: Positions) -> Iterator[slice]:
     size, *others = positions.size
     step = max(SLAB // math.prod(others), 1) if positions.device.type == "cpu" else size
     return (slice(start, start + step) for start in range(0, size, step))
-
-
-def _index_type(shape: Sequence[int]) -> torch.dtype:
-    return torch.int32 if math.prod(shape) < 2**31 else torch.int64
