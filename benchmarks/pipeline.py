@@ -21,7 +21,7 @@ from benchmarks.timing import Contender, Job
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "train.json"
 AT_ONCE = 8  # samples per round: what a draw costs differs
 IMAGE, INPUT, OUTPUT = 512, 572, 388  # voxels per axis: cached, of the network's input and of its output
-Transform = Callable[[Any], Any]
+Transform = Any  # callable with a sample, and what else MONAI's have
 
 
 def transforms(part: str) -> list[Transform]:
@@ -70,8 +70,11 @@ def _overtile() -> Transform:
 
 
 def _intensity() -> list[Transform]:
-    """The bundle's own: the same for all."""
-    return transforms("random_transforms")[1:]
+    """Those of the bundle, by MONAI's own transforms: for the peers."""
+    from monai.transforms import RandHistogramShiftd
+
+    _, shift, *others = transforms("random_transforms")
+    return [RandHistogramShiftd("image", shift.shifter.num_control_points, shift.prob), *others]
 
 
 def _window() -> list[Transform]:
