@@ -155,16 +155,18 @@ class RandElasticDeform(RandomizableTransform):
         if outer > self.margin:
             raise ValueError(f"margin {outer} is larger than the transform's own, {self.margin}")
         tensors = [convert_to_tensor(img) for img, *_ in images]
-        modes: list[Mode] = ["nearest" if self.warp.moves_voxels_to_voxels else mode for *_, mode in images]
+        exact = self.warp.moves_voxels_to_voxels
+        modes: list[Mode] = ["nearest" if exact else mode for *_, mode in images]
         positions = self.warp.positions(self.margin - outer, tensors[0].device)
         warped = sample(tensors, modes, positions, [outer - margin for _, margin, _ in images])
+        moves = {margin: self.warp.affine(self.margin - margin) for _, margin, _ in images}
         results = []
         for values, (img, margin, mode) in zip(warped, images, strict=True):
             # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
             dtype = img.dtype if mode == "nearest" else torch.float32
             result, *_ = convert_to_dst_type(values, img, dtype=dtype)
             if isinstance(result, MetaTensor):
-                result.affine = _moved(result.affine, self.warp.affine(self.margin - margin))
+                result.affine = _moved(result.affine, moves[margin])
             results.append(result)
         return results
 

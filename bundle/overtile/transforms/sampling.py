@@ -80,15 +80,18 @@ def sample(
     if images[0].ndim == 4 and positions.device.type == "cpu":  # where PyTorch's own is not vectorised
         return _by_slabs(images, modes, positions, insets)
     box, grid = _grid(positions, images[0].shape[1:])
+    grids = {
+        inset: grid[(slice(None), *(slice(inset, size - inset) for size in positions.size))].contiguous()
+        for inset in set(insets)
+    }
     results = []
     for image, mode, inset in zip(images, modes, insets, strict=True):
         part = image[(slice(None), *box)]
-        source = _scratch("image", tuple(part.shape), part.device).copy_(part)
+        source = _scratch("image", tuple(part.shape), part.device).copy_(part)  # faster than to sample in place
         if mode == "nearest" and not _same_values(source, part):
             results += _by_slabs([image], [mode], positions, [inset])
             continue
-        inside = grid[(slice(None), *(slice(inset, size - inset) for size in positions.size))].contiguous()
-        values = F.grid_sample(source[None], inside, mode=mode, padding_mode="reflection", align_corners=True)[0]
+        values = F.grid_sample(source[None], grids[inset], mode=mode, padding_mode="reflection", align_corners=True)[0]
         results.append(values.to(image.dtype) if mode == "nearest" else values)
     return results
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.config import NdarrayOrTensor
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 TRIES = 100  # draws before a foreground voxel is looked for in the whole label
@@ -42,11 +43,12 @@ def draw_foreground_voxel(random: np.random.RandomState, label: NdarrayOrTensor)
         random: source of randomness.
         label: (*spatial), 0 = background.
     """
+    values = torch.as_tensor(label.as_tensor() if isinstance(label, MetaTensor) else label)  # says a value much faster
     for _ in range(TRIES):
-        voxel = tuple(int(random.randint(size)) for size in label.shape)
-        if label[voxel] > 0:
+        voxel = tuple(int(random.randint(size)) for size in values.shape)
+        if values[voxel] > 0:
             return np.array(voxel, dtype=np.int64)
-    found = np.flatnonzero(torch.as_tensor(label).cpu().numpy() > 0)
+    found = np.flatnonzero(values.cpu().numpy() > 0)
     if not len(found):
         return None
-    return np.array(np.unravel_index(found[random.randint(len(found))], tuple(label.shape)), dtype=np.int64)
+    return np.array(np.unravel_index(found[random.randint(len(found))], tuple(values.shape)), dtype=np.int64)
