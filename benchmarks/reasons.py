@@ -8,7 +8,8 @@ REASONS: dict[str, str] = {  # row name -> reason
     "cache, and the target would leave 6.7 for everything. Both of the peer's parts are fast on this machine: SciPy's "
     "transform (6 ms for one) and NumPy's sort, which uses AVX512. With more cells the ratio grows.",
     "E1": "of 4.8 ms PyTorch's sampling takes 1.6, as OpenCV's `remap` would, positions 0.4, the intensity "
-    "transforms 0.7, and MONAI's book-keeping most of the rest. The ratio to `RandGridDistortiond` was 6.5 to 6.9 in four runs.",
+    "transforms 0.7, and MONAI's book-keeping most of the rest. The ratio to "
+    "`RandGridDistortiond` was 6.5 to 6.9 in four runs.",
     "E2": "separation weights: where more cells lie within reach of each other more distance transforms are needed, "
     "3 for 10 cells and 6 or 7 for 2,000, and numbering takes 7 µs a cell; a transform per cell would grow 200 times. "
     "At 4096² the work probably no longer fits into the second-level cache.",
