@@ -18,6 +18,7 @@ from monai.bundle import ConfigComponent, ConfigParser
 from monai.data import MetaTensor
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader
+from monai.transforms import ToDeviced
 
 import overtile
 from overtile.data import sample_folder
@@ -37,7 +38,9 @@ VOLUME = {"dataset_dir": sample_folder(3), "output_size": 12, "steps_per_epoch":
 OVERLAYS = [
     pytest.param(("train.json",), {}, id="2D"),
     pytest.param(("train.json", "quick.yaml"), {}, id="quick"),
+    pytest.param(("train.json", "gpu.yaml"), {}, id="GPU"),
     pytest.param(("train.json", "3d.yaml"), VOLUME, id="3D"),
+    pytest.param(("train.json", "3d.yaml", "gpu.yaml"), VOLUME, id="3D GPU"),
     pytest.param(("train.json", "3d.yaml", "quick_3d.yaml"), VOLUME, id="quick 3D"),
 ]
 
@@ -375,3 +378,19 @@ def test_the_dense_crf_is_one_option_away(workflow, tmp_path):
     workflow("train.json", max_epochs=1).run()
     workflow("train.json", "evaluate.json", crf="true").run()
     assert (tmp_path / "output" / "report.html").is_file()
+
+
+def test_on_a_gpu_convolutions_are_in_bfloat16_and_images_deformed_there():
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.json"), str(CONFIGS / "gpu.yaml")])
+    parser.update({"device": torch.device("cuda"), "scale": 1})
+    assert parser.get_parsed_content("on_gpu") is True
+    assert parser.get_parsed_content("train#trainer#amp", instantiate=True) is True
+    assert parser.get_parsed_content("train#trainer#amp_kwargs") == {"dtype": torch.bfloat16}
+    *_, last = parser.get_parsed_content("train#deterministic_transforms")
+    assert isinstance(last, ToDeviced)
+    assert last.converter.device == torch.device("cuda")
+    assert (
+        len(parser["train#deterministic_transforms"])
+        == len(read("train.json")["train"]["deterministic_transforms"]) + 1
+    )

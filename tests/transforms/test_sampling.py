@@ -157,3 +157,18 @@ def test_what_was_sampled_in_inference_mode_does_not_forbid_sampling_elsewhere()
         sample = pool.submit(in_a_new_thread).result()
     assert not sample.requires_grad
     np.testing.assert_allclose(sample, twin(random((1, 33, 33)), where, 1), atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(43, 37), VOLUME], ids=["2D", "3D"])
+def test_images_on_a_gpu_are_sampled_as_on_the_cpu(shape):
+    where, images = at(around(shape, shape, 4)), [random((2, *shape)), random((1, *shape), torch.int32)]
+    expected = sample(images, ["bilinear", "nearest"], where, [0, 3])
+    found = sample(
+        [image.cuda() for image in images],
+        ["bilinear", "nearest"],
+        Positions(where.rows.double().cuda(), where.columns.double().cuda()),
+        [0, 3],
+    )
+    torch.testing.assert_close(found[0].cpu(), expected[0], atol=1e-4, rtol=0)
+    assert (found[1].cpu() == expected[1]).float().mean() > 0.999

@@ -23,6 +23,7 @@ from overtile.geometry import (
 )
 from overtile.inferers.memory import activation_bytes, held_bytes
 from overtile.inferers.symmetries import Averaging, Symmetry, symmetries
+from overtile.inferers.transfer import received, sent
 from overtile.networks import UNet, can_stream, stream, unwrapped
 
 GIBIBYTE = 2**30
@@ -208,17 +209,22 @@ class _Run:
     def stitch(self, image: torch.Tensor, plan: _Plan) -> torch.Tensor:
         """Answers of all tiles in one tensor."""
         result: torch.Tensor | None = None
+        device = image.device if self.device is None else torch.device(self.device)
+        for place, piece in received(self._pieces(image, plan), device):
+            if result is None:
+                result = torch.empty((*piece.shape[:2], *image.shape[2:]), dtype=piece.dtype, device=device)
+            result[(slice(None), slice(None), *place)] = piece
+        assert result is not None  # an image that is not empty has a tile
+        return result
+
+    def _pieces(self, image: torch.Tensor, plan: _Plan) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
+        """The result piece by piece: where each lies in it, and its values on the network's device."""
         for tile in plan.tiles:
             origin = [read.start + self.geometry.loss for read in tile.read]
             for answer in self._answers(image, tile, plan):
-                if result is None:
-                    shape = (*answer.shape[:2], *image.shape[2:])
-                    result = torch.empty(shape, dtype=answer.dtype, device=self.device or image.device)
-                _write(result, answer, tile, origin)
+                yield _cropped(answer, tile, origin)
                 if plan.strips is not None:
                     origin[plan.strips.axis] += answer.shape[2 + plan.strips.axis]
-        assert result is not None  # an image that is not empty has a tile
-        return result
 
     def _answers(self, image: torch.Tensor, tile: Tile, plan: _Plan) -> Iterator[torch.Tensor]:
         """The network's answer for a tile, in one piece or in several along the axis of the strips."""
@@ -230,7 +236,7 @@ class _Run:
 
     def _window(self, image: torch.Tensor, read: tuple[slice, ...]) -> torch.Tensor:
         self.bar.update()
-        return read_mirrored(image, read).to(self.network_device)
+        return sent(read_mirrored(image, read), self.network_device)
 
     def _answer(self, window: torch.Tensor, tile: Tile) -> torch.Tensor:
         """The network's answer at the tile's write window."""
@@ -246,14 +252,14 @@ class _Run:
         return answer
 
 
-def _write(result: torch.Tensor, answer: torch.Tensor, tile: Tile, origin: Sequence[int]) -> None:
-    """Puts into the result what an answer, whose first voxel is that of the image at ``origin``, has of the tile."""
+def _cropped(answer: torch.Tensor, tile: Tile, origin: Sequence[int]) -> tuple[tuple[slice, ...], torch.Tensor]:
+    """What an answer, whose first voxel is that of the image at ``origin``, has of the tile; and where that lies."""
     to, of = [], []
     for start, size, write in zip(origin, answer.shape[2:], tile.write, strict=True):
         first, last = max(start, write.start), min(start + size, write.stop)
         to.append(slice(first, max(first, last)))
         of.append(slice(first - start, max(first, last) - start))
-    result[(slice(None), slice(None), *to)] = answer[(slice(None), slice(None), *of)].to(result.device)
+    return tuple(to), answer[(slice(None), slice(None), *of)]
 
 
 def _streams(network: Callable[..., Any], geometry: Geometry) -> bool:
