@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
+from overtile.transforms import sampling
 from overtile.transforms.sampling import SLAB, Positions, sample
 
 VOLUME = (43, 37, 51)  # odd, and more than one slab
@@ -88,7 +89,7 @@ def test_the_inner_positions_are_those_of_the_whole_without_the_rim(size, mode):
     shape = VOLUME[: len(size)]
     image, where = random((1, *shape)), at(around(shape, size))
     whole = read(where, image, mode)
-    inner = where.inner(2)
+    inner = where[where.inset(2)]
     assert inner.size == tuple(n - 4 for n in size)
     inside = (slice(None), *(slice(2, -2),) * len(size))
     np.testing.assert_allclose(read(inner, image, mode), whole[inside], atol=2e-5)
@@ -119,6 +120,20 @@ def test_numbers_that_float32_rounds_stay_what_they_are():
     label = 2**24 + torch.arange(30, dtype=torch.int32).reshape(1, 5, 6)  # every second one is no float32
     positions = at(np.indices((5, 6)))
     assert torch.equal(read(positions, label, "nearest"), label)
+
+
+@pytest.mark.parametrize("shift", [0, (200, 0), (-200, 0), (0, 300), (900, -900), 5000], ids=str)
+def test_large_pictures_are_read_in_slabs_with_what_is_mirrored(shift, monkeypatch):
+    monkeypatch.setattr(sampling, "GRID", 2**12)
+    shape = (211, 190)
+    image, where = random((1, *shape)), around(shape, (230, 205), shift)
+    label = (image * 100).int()
+    found = sample([image, label, label.long() + 2**53], ["bilinear", "nearest", "nearest"], at(where), [0, 20, 20])
+    assert np.prod(where.shape[1:]) > 10 * sampling.GRID
+    np.testing.assert_allclose(found[0], twin(image, where, 1), atol=1e-3 if shift == 5000 else 2e-4)
+    inside = twin(label, where, 0)[:, 20:-20, 20:-20]
+    assert (found[1].numpy() == inside).mean() > 0.999  # ties, in float32
+    assert (found[2] - 2**53 == found[1]).double().mean() > 0.999
 
 
 def test_memory_that_is_used_again_changes_no_sample_that_was_given_away():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -15,7 +16,10 @@ Mode = Literal["bilinear", "bicubic", "nearest"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 PAGE = 4096  # bytes of memory
 LARGEST_ROOM = 2**22  # numbers: 16 MiB for each thread
-SLAB = 2**16  # voxels worked on at a time: their positions and indices stay in the processor's cache
+# Voxels worked on at a time: gathered, so that their positions stay in the processor's cache; by grid_sample, so that
+# its memory stays below the size from which the system is asked for it anew at each call
+SLAB = 2**16
+GRID = 2**19
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,13 @@ class Positions:
         high = ends.amax(dim=0).sum(dim=-1).flatten(1).amax(dim=1)
         return list(zip(low.tolist(), high.tolist(), strict=True))
 
-    def inner(self, inset: int) -> Positions:
-        """The positions less ``inset`` on each side."""
-        inside = (slice(None), *(slice(inset, size - inset) for size in self.size[:-1]))
-        return Positions(self.rows[inside], self.columns[:, inset : self.size[-1] - inset].contiguous())
+    def __getitem__(self, part: tuple[slice, ...]) -> Positions:
+        """The positions of a part, a slice per axis."""
+        return Positions(self.rows[(slice(None), *part[:-1])], self.columns[:, part[-1]].contiguous())
+
+    def inset(self, voxels: int) -> tuple[slice, ...]:
+        """The part without so many voxels on each side."""
+        return tuple(slice(voxels, size - voxels) for size in self.size)
 
 
 def sample(
@@ -79,27 +86,44 @@ def sample(
     images = [image.detach() for image in images]
     if images[0].ndim == 4 and positions.device.type == "cpu":  # where PyTorch's own is not vectorised
         return _by_slabs(images, modes, positions, insets)
-    box, grid = _grid(positions, images[0].shape[1:])
-    grids = {
-        inset: grid[(slice(None), *(slice(inset, size - inset) for size in positions.size))].contiguous()
-        for inset in set(insets)
-    }
-    results = []
-    for image, mode, inset in zip(images, modes, insets, strict=True):
-        part = image[(slice(None), *box)]
-        source = _scratch("image", tuple(part.shape), part.device).copy_(part)  # faster than to sample in place
-        if mode == "nearest" and not _same_values(source, part):
-            results += _by_slabs([image], [mode], positions, [inset])
-            continue
-        values = F.grid_sample(source[None], grids[inset], mode=mode, padding_mode="reflection", align_corners=True)[0]
-        results.append(values.to(image.dtype) if mode == "nearest" else values)
-    return results
+    parts: list[list[torch.Tensor]] = [[] for _ in images]
+    for slab in _slabs(positions, GRID):
+        _, *whole = positions.inset(0)
+        box, grid = _grid(positions[(slab, *whole)], images[0].shape[1:])
+        for image, mode, inset, of_image in zip(images, modes, insets, parts, strict=True):
+            rows, *others = positions.inset(inset)
+            rows = slice(max(rows.start, slab.start), min(rows.stop, slab.stop))
+            if rows.start < rows.stop:
+                inside = grid[(slice(None), slice(rows.start - slab.start, rows.stop - slab.start), *others)]
+                values = _grid_sample(image[(slice(None), *box)], inside.contiguous(), mode)
+                of_image.append(_gather([image], [mode], positions[(rows, *others)])[0] if values is None else values)
+    return [_joined(of_image) for of_image in parts]
 
 
-def _same_values(rounded: torch.Tensor, image: torch.Tensor) -> bool:
-    """Whether float32 holds every value of the image."""
+def _joined(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One tensor of parts that follow each other along the first spatial axis."""
+    if len(parts) == 1:
+        return parts[0]
+    channels, _, *others = parts[0].shape
+    whole = _large(parts[0], (channels, sum(part.shape[1] for part in parts), *others), parts[0].dtype)
+    return torch.cat(list(parts), dim=1, out=whole)
+
+
+def _large(like: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Memory for a result: NumPy asks for large pages where it is much, which the system provides in far less time."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape, dtype=dtype)
+    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+
+
+def _grid_sample(image: torch.Tensor, grid: torch.Tensor, mode: Mode) -> torch.Tensor | None:
+    """None where float32 does not hold every value of a label."""
+    source = _scratch("image", tuple(image.shape), image.device).copy_(image)  # faster than to sample in place
     always = image.dtype.itemsize < 4 or image.dtype == torch.float32
-    return always or torch.equal(rounded.to(image.dtype), image)
+    if mode == "nearest" and not always and not torch.equal(source.to(image.dtype), image):
+        return None
+    values = F.grid_sample(source[None], grid, mode=mode, padding_mode="reflection", align_corners=True)[0]
+    return values.to(image.dtype) if mode == "nearest" else values
 
 
 def _grid(positions: Positions, shape: Sequence[int]) -> tuple[list[slice], torch.Tensor]:
@@ -113,7 +137,11 @@ def _grid(positions: Positions, shape: Sequence[int]) -> tuple[list[slice], torc
     scales, box = [], []
     for axis, (length, (low, high)) in enumerate(zip(shape, positions.limits(), strict=True)):
         first, last = math.floor(low) - 1, math.ceil(high) + 1  # one more for bicubic
-        if first < 0 or last >= length:  # what is mirrored may come from anywhere
+        if first < 0:  # mirrored there, and read as far inside
+            first, last = 0, max(last, -first)
+        elif last >= length:
+            first, last = min(first, 2 * (length - 1) - last), length - 1
+        if first < 0 or last >= length:
             first, last = 0, length - 1
         box.append(slice(first, last + 1))
         scales.append(2 / max(last - first, 1))
@@ -132,24 +160,24 @@ def _by_slabs(
     results: dict[int, torch.Tensor] = {}
     for inset in set(insets):
         chosen = [number for number, other in enumerate(insets) if other == inset]
-        gathered = _gather([images[n] for n in chosen], [modes[n] for n in chosen], positions.inner(inset))
+        gathered = _gather([images[n] for n in chosen], [modes[n] for n in chosen], positions[positions.inset(inset)])
         results.update(zip(chosen, gathered, strict=True))
     return [results[number] for number in range(len(images))]
 
 
 def _gather(images: Sequence[torch.Tensor], modes: Sequence[Mode], positions: Positions) -> list[torch.Tensor]:
-    """Slab by slab: the positions and indices of a slab stay in the processor's cache."""
+    """Slab by slab, at all positions."""
     shape = images[0].shape[1:]
     strides = [math.prod(shape[axis + 1 :]) if size > 1 else 0 for axis, size in enumerate(shape)]
     index_type = torch.int32 if math.prod(shape) < 2**31 else torch.int64
     last_start = torch.tensor([max(size - 2, 0.0) for size in shape], device=positions.device)
     last_start = last_start.view(-1, *(1,) * len(shape))
     results = [
-        image.new_empty((len(image), *positions.size), dtype=image.dtype if mode == "nearest" else torch.float32)
+        _large(image, (len(image), *positions.size), image.dtype if mode == "nearest" else torch.float32)
         for image, mode in zip(images, modes, strict=True)
     ]
     channels = [_gathered_as(image, mode).reshape(len(image), -1) for image, mode in zip(images, modes, strict=True)]
-    for slab in _slabs(positions):
+    for slab in _slabs(positions, SLAB):
         where = positions.part(slab)
         for size, position in zip(shape, where, strict=True):
             _mirror(position, size)
@@ -241,8 +269,8 @@ def _mirror(position: torch.Tensor, size: int) -> torch.Tensor:
     return position
 
 
-def _slabs(positions: Positions) -> Iterator[slice]:
-    """Parts of the first axis, of about ``SLAB`` voxels on the CPU; elsewhere the whole."""
+def _slabs(positions: Positions, voxels: int) -> Iterator[slice]:
+    """Parts of the first axis, of about so many voxels on the CPU; elsewhere the whole."""
     size, *others = positions.size
-    step = max(SLAB // math.prod(others), 1) if positions.device.type == "cpu" else size
-    return (slice(start, start + step) for start in range(0, size, step))
+    step = max(voxels // math.prod(others), 1) if positions.device.type == "cpu" else size
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
