@@ -133,6 +133,24 @@ def test_inference_has_the_network_of_the_training():
         assert inference[name] == train[name], name
 
 
+def test_a_training_keeps_with_its_weights_every_option_that_inference_needs():
+    train, inference = read("train.json"), read("inference.json")
+    of_the_run = {"_desc_", "averaging", "memory_limit", "progress", "ckpt_dir", "output_dir", "network"}
+    shared = {name for name, value in train.items() if name in inference and not isinstance(value, dict | list)}
+    assert train["inference_options"] == {name: f"@{name}" for name in train if name in shared - of_the_run}
+
+
+def test_what_a_training_leaves_is_all_that_inference_needs(workflow, tmp_path, cells):
+    workflow("train.json", "quick.yaml", min_size=33).run()
+    overlay = tmp_path / "models" / "model.yaml"
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "inference.json"), str(overlay)])
+    parser["ckpt_dir"] = str(tmp_path / "models")
+    parser.get_parsed_content("handlers")[0]()  # loads the weights
+    assert parser["norm"] == "batch"
+    assert parser["min_size"] == 33
+
+
 def test_inference_normalises_images_as_the_training_does():
     train, (load, shrink, normalize) = read("train.json"), read("inference.json")["preprocessing"]["transforms"]
     assert train["shrink"] == shrink

@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from ignite.engine import Engine, Events
 from ignite.metrics import Average
 from monai.engines import Evaluator
@@ -99,6 +100,21 @@ def test_without_a_validation_every_save_is_the_best(tmp_path):
     run.run(3)
     assert same(load(tmp_path / "model.pt"), weights(run.network))
     assert "best_metric" not in load(tmp_path / "last.pt")
+
+
+def test_model_yaml_says_with_which_options_the_best_weights_were_trained(tmp_path):
+    options = {"features": 32, "norm": None, "padding": "valid", "instances": True, "scale": 0.5}
+    training(tmp_path, [0.1, 0.2], options=options).engine.run([0], max_epochs=2)
+    text = (tmp_path / "model.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# What model.pt beside this file was trained with")
+    assert yaml.safe_load(text) == options
+    assert list(yaml.safe_load(text)) == list(options)
+
+
+def test_a_training_that_is_no_better_leaves_model_yaml_with_its_weights(tmp_path):
+    training(tmp_path, [0.5], options={"features": 1}).engine.run([0], max_epochs=1)
+    training(tmp_path, [0.1], options={"features": 2}, resume=True).engine.run([0], max_epochs=2)
+    assert yaml.safe_load((tmp_path / "model.yaml").read_text(encoding="utf-8")) == {"features": 1}
 
 
 @pytest.mark.parametrize(("interval", "saved_at"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])

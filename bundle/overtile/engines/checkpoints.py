@@ -1,13 +1,15 @@
-"""The two files a training leaves: ``model.pt``, the best weights, and ``last.pt``, from which it can go on."""
+"""What a training leaves: ``model.pt``, the best weights, ``model.yaml``, what they are of, and ``last.pt``."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -16,14 +18,17 @@ from overtile.networks import unwrapped
 
 logger = logging.getLogger(__name__)
 
+OVERLAY_HEADER = "# What model.pt beside this file was trained with: give it behind the other config files.\n"
+
 
 class TrainingCheckpoint:
     """Saves the best weights and the state of the training, and resumes from it.
 
     ``model.pt`` is a flat dictionary of weights, as MONAI's tools and MONAI Label load it; it is replaced whenever a
-    validation was the best so far (at every save, where nothing is validated). ``last.pt`` holds weights, optimizer,
-    learning-rate policy, epoch and best score. Both are written under another name first, so an interruption
-    leaves the earlier file whole. Only the first process of a distributed run writes.
+    validation was the best so far (at every save, where nothing is validated). ``model.yaml`` beside it holds the
+    ``options``, an overlay for inference with these weights. ``last.pt`` holds weights, optimizer, learning-rate
+    policy, epoch and best score. All are written under another name first, so an interruption leaves the earlier
+    file whole. Only the first process of a distributed run writes.
 
     Put this handler behind those that validate and that step the learning rate.
 
@@ -35,6 +40,7 @@ class TrainingCheckpoint:
         evaluator: the validation, whose key metric tells which weights are best.
         interval: epochs between saves; the last epoch is always saved.
         resume: go on from ``last.pt``; start afresh, with a warning, where there is none.
+        options: values of the configuration that inference needs too: those of the network and of what follows it.
         best: file name of the best weights.
         last: file name of the state.
 
@@ -51,6 +57,7 @@ class TrainingCheckpoint:
         evaluator: Engine | None = None,
         interval: int = 1,
         resume: bool = False,
+        options: Mapping[str, Any] | None = None,
         best: str = "model.pt",
         last: str = "last.pt",
     ) -> None:
@@ -62,6 +69,7 @@ class TrainingCheckpoint:
         self.evaluator = evaluator
         self.interval = interval
         self.resume = resume
+        self.overlay = None if options is None else OVERLAY_HEADER + str(yaml.safe_dump(dict(options), sort_keys=False))
 
     def attach(self, engine: Engine) -> None:
         """Ignite's convention."""
@@ -79,6 +87,9 @@ class TrainingCheckpoint:
         score = {} if self.evaluator is None else _score(self.evaluator)
         if self.evaluator is None or score["best_metric_epoch"] in (epoch, -1):
             _save(self.network.state_dict(), self.best)
+            if self.overlay is not None:
+                text = self.overlay
+                _write(self.best.with_suffix(".yaml"), lambda path: path.write_text(text, encoding="utf-8"))
         scheduler = None if self.lr_scheduler is None else self.lr_scheduler.state_dict()
         state = {
             "network": self.network.state_dict(),
@@ -121,10 +132,14 @@ def _score(evaluator: Engine) -> dict[str, float | int]:
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
+    _write(path, lambda temporary: torch.save(content, temporary))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
     """Writes beside the target and moves: the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        torch.save(content, temporary)
+        write(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
