@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "bundle" / "overtile"
 
 STOREYS = (
     {"geometry", "metrics"},
-    {"networks", "losses", "transforms", "reports"},
+    {"networks", "losses", "transforms", "reports", "exports"},
     {"inferers", "data", "engines", "ngff"},
 )
 STOREY = {room: number for number, rooms in enumerate(STOREYS) for room in rooms}
@@ -26,6 +26,7 @@ FOREIGN = {  # what a room does not know
     "data": {"ignite"},
     "engines": set(),
     "ngff": {"ignite"},
+    "exports": {"monai", "ignite"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -99,7 +99,7 @@ def checkpoint(folder, **options):
 def test_uninstalled_it_trains_on_its_own_image_from_any_folder_and_scores_itself(call, bundle, cells, tmp_path):
     done = call("training", "train.json", options=[*TINY, *TRAINING])
     assert "val_f1" in done.stdout
-    assert {file.name for file in (bundle / "models").iterdir()} == {"model.pt", "last.pt"}
+    assert {file.name for file in (bundle / "models").iterdir()} == {"model.pt", "model.yaml", "last.ckpt"}
     assert (bundle / "output" / "tensorboard").is_dir()
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["scripts"]
 
@@ -195,8 +195,8 @@ def test_two_processes_train_one_network_on_shares_of_the_images(call, cells, tm
     assert "2/2 [" not in done.stderr
     assert done.stdout.count("Epoch[2] Metrics") == 1
     folder = tmp_path / "elsewhere" / "weights"
-    assert {file.name for file in folder.iterdir()} == {"model.pt", "last.pt"}
-    assert torch.load(folder / "last.pt", weights_only=True)["iteration"] == 4
+    assert {file.name for file in folder.iterdir()} == {"model.pt", "model.yaml", "last.ckpt"}
+    assert torch.load(folder / "last.ckpt", weights_only=True)["iteration"] == 4
     UNet(levels=1, features=2, dropout=0.0, norm="batch").load_state_dict(
         torch.load(folder / "model.pt", weights_only=True)
     )

@@ -91,15 +91,15 @@ def test_model_pt_holds_the_weights_of_the_best_validation_and_last_pt_the_lates
     )
     run.run(3)
     assert same(load(tmp_path / "model.pt"), history[best_epoch])
-    assert same(load(tmp_path / "last.pt")["network"], history[3])
-    assert load(tmp_path / "last.pt")["best_metric_epoch"] == best_epoch
+    assert same(load(tmp_path / "last.ckpt")["network"], history[3])
+    assert load(tmp_path / "last.ckpt")["best_metric_epoch"] == best_epoch
 
 
 def test_without_a_validation_every_save_is_the_best(tmp_path):
     run = training(tmp_path)
     run.run(3)
     assert same(load(tmp_path / "model.pt"), weights(run.network))
-    assert "best_metric" not in load(tmp_path / "last.pt")
+    assert "best_metric" not in load(tmp_path / "last.ckpt")
 
 
 def test_model_yaml_says_with_which_options_the_best_weights_were_trained(tmp_path):
@@ -122,8 +122,8 @@ def test_files_are_written_every_interval_and_after_the_last_epoch(tmp_path, int
     seen = []
 
     def look(engine):
-        if (tmp_path / "last.pt").exists():
-            seen.append(load(tmp_path / "last.pt")["epoch"])
+        if (tmp_path / "last.ckpt").exists():
+            seen.append(load(tmp_path / "last.ckpt")["epoch"])
 
     training(tmp_path, interval=interval, handlers=[look]).run(5)
     assert sorted(set(seen)) == saved_at
@@ -174,9 +174,9 @@ def test_a_resumed_training_runs_only_the_epochs_that_are_left(tmp_path):
 
 def test_resuming_a_finished_training_changes_nothing(tmp_path):
     training(tmp_path).run(2)
-    content = (tmp_path / "last.pt").read_bytes(), (tmp_path / "model.pt").read_bytes()
+    content = (tmp_path / "last.ckpt").read_bytes(), (tmp_path / "model.pt").read_bytes()
     training(tmp_path, resume=True).run(2)
-    assert ((tmp_path / "last.pt").read_bytes(), (tmp_path / "model.pt").read_bytes()) == content
+    assert ((tmp_path / "last.ckpt").read_bytes(), (tmp_path / "model.pt").read_bytes()) == content
 
 
 def test_a_worse_score_after_resuming_does_not_replace_the_best_weights(tmp_path):
@@ -191,20 +191,20 @@ def test_a_worse_score_after_resuming_does_not_replace_the_best_weights(tmp_path
 def test_resuming_without_a_file_warns_by_name_and_starts_afresh(tmp_path, caplog):
     run = training(tmp_path / "new", resume=True)
     run.run(1)
-    assert f"{tmp_path / 'new' / 'last.pt'} does not exist" in caplog.text
-    assert load(tmp_path / "new" / "last.pt")["epoch"] == 1
+    assert f"{tmp_path / 'new' / 'last.ckpt'} does not exist" in caplog.text
+    assert load(tmp_path / "new" / "last.ckpt")["epoch"] == 1
 
 
 def test_without_resume_an_old_state_is_not_read(tmp_path):
-    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
     training(tmp_path).run(1)
-    assert load(tmp_path / "last.pt")["epoch"] == 1
+    assert load(tmp_path / "last.ckpt")["epoch"] == 1
 
 
 def test_a_state_of_another_network_is_refused_with_the_file_the_reason_and_the_remedy(tmp_path):
     training(tmp_path).run(1)
     other = training(tmp_path, network=nn.Sequential(nn.Linear(2, 5), nn.Linear(5, 2)), resume=True)
-    with pytest.raises(ValueError, match=r"last\.pt does not fit this network .* choose another --ckpt_dir"):
+    with pytest.raises(ValueError, match=r"last\.ckpt does not fit this network .* choose another --ckpt_dir"):
         other.run(2)
 
 
@@ -221,7 +221,7 @@ def test_an_interrupted_write_leaves_the_earlier_files_whole_and_nothing_else(tm
     with pytest.raises(OSError, match="no space left"):
         training(tmp_path, scores).run(1)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-    assert before.keys() == {"model.pt", "last.pt"}
+    assert before.keys() == {"model.pt", "last.ckpt"}
 
 
 def test_a_parallel_wrapper_leaves_no_trace_in_the_files(tmp_path):

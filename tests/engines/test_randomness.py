@@ -11,7 +11,7 @@ ADAMW = {"_target_": "torch.optim.AdamW", "params": "$@network.parameters()", "l
 
 
 def train(workflow, folder, stop_after=None, **options):
-    """What a training of the bundle's own train.json leaves in ``last.pt``; maybe it is stopped early."""
+    """What a training of the bundle's own train.json leaves in ``last.ckpt``; maybe it is stopped early."""
     options = {"norm": "batch", "max_epochs": EPOCHS, "ckpt_dir": str(folder), "learning_rate": 0.01, **options}
     run = workflow("train.json", **options)
     if stop_after is not None:
@@ -19,7 +19,7 @@ def train(workflow, folder, stop_after=None, **options):
         trainer.add_event_handler(Events.EPOCH_COMPLETED(once=stop_after), lambda engine: engine.terminate())
     run.run()
     run.finalize()
-    return torch.load(folder / "last.pt", weights_only=True)
+    return torch.load(folder / "last.ckpt", weights_only=True)
 
 
 def differences(a, b, path=""):

@@ -28,6 +28,7 @@ from overtile.engines.metrics import (
 from overtile.engines.mistakes import explain_mistakes
 from overtile.engines.normalization import BatchNormEstimator
 from overtile.engines.one_hot import OneHotFromEngine
+from overtile.engines.pictures import TrainingPictures, ValidationPictures, write_learning_rate
 from overtile.engines.progress import ProgressBar
 from overtile.engines.randomness import EpochSeed
 from overtile.engines.report import Report
@@ -61,10 +62,12 @@ __all__ = [
     "Seg",
     "SegMetric",
     "TrainingCheckpoint",
+    "TrainingPictures",
     "VInfo",
     "VInfoMetric",
     "VRand",
     "VRandMetric",
+    "ValidationPictures",
     "WarpingError",
     "WarpingErrorMetric",
     "bundle_root",
@@ -79,5 +82,6 @@ __all__ = [
     "start_processes",
     "step_loss",
     "switch",
+    "write_learning_rate",
     "zoom_mode",
 ]

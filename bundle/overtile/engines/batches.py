@@ -42,9 +42,19 @@ class PrepareWeightedBatch(PrepareBatch):
         )
 
 
-def step_loss(output: dict[str, Any]) -> float:
+StepOutput = dict[str, Any] | list[dict[str, Any]]  # of a training step, as it is or decollated into samples
+
+
+def step_loss(output: StepOutput) -> float:
     """The loss of a training step, for handlers that write it down."""
-    return float(output["loss"].detach())
+    first = output[0] if isinstance(output, list) else output
+    return float(first["loss"])  # a number already where the step is decollated
+
+
+def step_images(output: StepOutput) -> torch.Tensor:
+    """What the network got in a training step, (B, C, *read)."""
+    images = torch.stack([sample["image"] for sample in output]) if isinstance(output, list) else output["image"]
+    return images.detach()
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

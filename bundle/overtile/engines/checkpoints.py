@@ -1,4 +1,4 @@
-"""What a training leaves: ``model.pt``, the best weights, ``model.yaml``, what they are of, and ``last.pt``."""
+"""What a training leaves: ``model.pt``, the best weights, ``model.yaml``, what they are of, and ``last.ckpt``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class TrainingCheckpoint:
 
     ``model.pt`` is a flat dictionary of weights, as MONAI's tools and MONAI Label load it; it is replaced whenever a
     validation was the best so far (at every save, where nothing is validated). ``model.yaml`` beside it holds the
-    ``options``, an overlay for inference with these weights. ``last.pt`` holds weights, optimizer, learning-rate
-    policy, epoch and best score. All are written under another name first, so an interruption leaves the earlier
-    file whole. Only the first process of a distributed run writes.
+    ``options``, an overlay for inference with these weights. ``last.ckpt`` holds weights, optimizer,
+    learning-rate policy, epoch and best score, and has a name that MONAI Label does not take for a model's. All are
+    written under another name first, so an interruption leaves the earlier file whole. Only the first process of a
+    distributed run writes.
 
     Put this handler behind those that validate and that step the learning rate.
 
@@ -39,7 +40,7 @@ class TrainingCheckpoint:
         lr_scheduler: its learning-rate policy, if any.
         evaluator: the validation, whose key metric tells which weights are best.
         interval: epochs between saves; the last epoch is always saved.
-        resume: go on from ``last.pt``; start afresh, with a warning, where there is none.
+        resume: go on from ``last.ckpt``; start afresh, with a warning, where there is none.
         options: values of the configuration that inference needs too: those of the network and of what follows it.
         best: file name of the best weights.
         last: file name of the state.
@@ -59,7 +60,7 @@ class TrainingCheckpoint:
         resume: bool = False,
         options: Mapping[str, Any] | None = None,
         best: str = "model.pt",
-        last: str = "last.pt",
+        last: str = "last.ckpt",
     ) -> None:
         self.best = Path(directory) / best
         self.last = Path(directory) / last

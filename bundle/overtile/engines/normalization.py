@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from overtile.engines.batches import step_images
 from overtile.networks import unwrapped
 
 
@@ -44,7 +45,7 @@ class BatchNormEstimator:
             engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self)
 
     def _remember(self, engine: Engine) -> None:
-        self.recent.append(engine.state.output["image"].detach())
+        self.recent.append(step_images(engine.state.output))
 
     @torch.no_grad()
     def __call__(self, engine: Engine) -> None:

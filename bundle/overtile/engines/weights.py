@@ -47,8 +47,8 @@ class LoadWeights:
             if theirs != ours:
                 raise ValueError(
                     f"{self.path} holds the weights of another network: {name} has shape {theirs} there and {ours} "
-                    f"here; give {self.path.with_suffix('.yaml').name}, which the training wrote beside it, as the last "
-                    "--config_file, or the options it was trained with (--features, --levels, --norm, ...)"
+                    f"here; give {self.path.with_suffix('.yaml').name}, which the training wrote beside it, as the "
+                    "last --config_file, or the options it was trained with (--features, --levels, --norm, ...)"
                 )
         self.network.load_state_dict(weights)
         logger.info("weights loaded from %s", self.path)

@@ -3,6 +3,7 @@
 from overtile.reports.curves import Curve, learning_curves
 from overtile.reports.page import Evaluation, Experiment, applicable, comparisons, number, report_page
 from overtile.reports.pictures import result_picture
+from overtile.reports.progress_pictures import training_picture, validation_picture
 from overtile.reports.scenes import Scene
 from overtile.reports.score_files import write_csv, write_json
 from overtile.reports.training_panels import TrainingSample
@@ -19,6 +20,8 @@ __all__ = [
     "number",
     "report_page",
     "result_picture",
+    "training_picture",
+    "validation_picture",
     "write_csv",
     "write_json",
 ]
