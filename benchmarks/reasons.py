@@ -3,9 +3,9 @@
 REASONS: dict[str, str] = {  # row name -> reason
     "A3": "each of 2.1 million voxels is read from nine places (eight for the image, one for the label), which takes "
     "PyTorch about 21 of 45 ms; the rest are positions, indices and interpolation. A loop compiled by numba that does "
-    "everything at once took 44 ms on this machine (docs/design.md), so faster code would have to read less. In four runs ours "
-    "took 44 to 53 ms: 57 to 103 times faster than `Rand3DElasticd`, 11 to 13 than batchgeneratorsv2, 4.5 to 5.5 than "
-    "`RandGridDistortiond`.",
+    "everything at once took 44 ms on this machine (docs/design.md), so faster code would have to read less. In four "
+    "runs ours took 44 to 53 ms: 57 to 103 times faster than `Rand3DElasticd`, 11 to 13 than batchgeneratorsv2, 4.5 to "
+    "5.5 than `RandGridDistortiond`.",
     "B1": "with 20 cells four transforms of ours take 5.8 ms, each about 90 passes over the image at the speed of the "
     "cache, and the target would leave 6.7 for everything. Both of the peer's parts are fast on this machine: SciPy's "
     "transform (6 ms for one) and NumPy's sort, which uses AVX512. With more cells the ratio grows.",
