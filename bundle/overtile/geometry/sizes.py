@@ -42,7 +42,8 @@ class Geometry:
         padding: ``"valid"`` as in the papers, or ``"same"``.
         margin: voxels of context on each side; by default what the valid network of as many levels loses,
             and for ``"same"`` the next multiple of ``2**levels`` that holds its whole receptive field
-            (107 voxels to one side for four levels, so 112).
+            (107 voxels to one side for four levels, so 112). A valid network without a pooling grid (levels 0) may have
+            any other: what it loses.
 
     Raises:
         ValueError: if ``levels`` or ``margin`` is negative, or the margin of a same-padded network is no multiple of
@@ -82,7 +83,7 @@ the nearest are 556 and 572
                 f"the margin of a same-padded network with {self.levels} levels must be a multiple of {self.step}, "
                 f"got {self.margin}"
             )
-        elif self.padding == "valid" and self.margin != natural:
+        elif self.padding == "valid" and self.levels > 0 and self.margin != natural:
             raise ValueError(f"a valid network with {self.levels} levels loses {natural} voxels, not {self.margin}")
 
     @property
