@@ -123,3 +123,12 @@ def test_the_tiles_are_the_fitted_ones():
     inferer(torch.rand(1, 1, *shape), network)
     tiles = plan_tiles(shape, fitted_output_size(shape, geometry, limit), geometry)
     assert [shape[2:] for shape in network.shapes] == [tile.input_shape for tile in tiles]
+
+
+def test_a_network_with_one_module_under_two_names_is_left_as_it_is():
+    part = nn.Conv2d(2, 2, 3, padding=1)
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), part, nn.Sequential(part))
+    before = activation_bytes(nn.Sequential(*(nn.Conv2d(c, 2, 3, padding=1) for c in (1, 2, 2))), 1, (16, 16))
+    assert activation_bytes(network, 1, (16, 16)) == before
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"cpu"}
+    network(torch.zeros(1, 1, 16, 16))

@@ -63,10 +63,15 @@ def _traced_bytes(module: nn.Module, channels: int, shape: tuple[int, ...], dtyp
         largest = max(largest, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
 
     hooks = [leaf.register_forward_hook(remember) for leaf in module.modules() if not list(leaf.children())]
-    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    state = {  # each tensor of each module once: a module may be part of the network under several names
+        f"{path}.{name}".lstrip("."): tensor
+        for path, part in module.named_modules()
+        for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+    }
     try:
         image = torch.empty((1, channels, *shape), device="meta", dtype=dtype)
-        torch.func.functional_call(module, {name: tensor.to("meta") for name, tensor in state.items()}, (image,))
+        on_meta = {name: tensor.to("meta") for name, tensor in state.items()}
+        torch.func.functional_call(module, on_meta, (image,), tie_weights=False)
     except (RuntimeError, NotImplementedError, TypeError):  # an operator without shapes only, or more arguments
         return PAPER_BYTES
     finally:
