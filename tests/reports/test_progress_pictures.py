@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from overtile.reports import training_picture, validation_picture
-from overtile.reports.pictures import CLASS_COLOURS
-from overtile.reports.progress_pictures import _GAP, _TITLE, PANEL
+from overtile.reports.pictures import _GAP, _TITLE, CLASS_COLOURS
+from overtile.reports.progress_pictures import PANEL
 
 INPUT, TRUTH, WEIGHT, IMAGE, PREDICTION, PROBABILITY = range(6)
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.handlers import TensorBoardHandler
-from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from overtile.engines.batches import StepOutput
+from overtile.engines.evaluated_images import drawable, to_array, whole_items
 from overtile.reports import training_picture, validation_picture
 
 logger = logging.getLogger(__name__)
@@ -53,8 +51,8 @@ class TrainingPictures(TensorBoardHandler):
     def _draw(self, output: StepOutput) -> Image.Image:
         keys = ("image", "label", "pred")
         sample = output[0] if isinstance(output, list) else {key: output[key][0] for key in keys}
-        image, (label, weight) = _array(sample["image"]), _array(sample["label"])
-        probabilities = _array(sample["pred"].float().softmax(dim=0))
+        image, (label, weight) = to_array(sample["image"]), to_array(sample["label"])
+        probabilities = to_array(sample["pred"].float().softmax(dim=0))
         return training_picture(image.mean(axis=0), label, weight, probabilities, self.instances)
 
 
@@ -86,14 +84,8 @@ class ValidationPictures(TensorBoardHandler):
         _show(self._writer, "validation image", engine.state.epoch, lambda: self._draw(engine))
 
     def _draw(self, engine: Engine) -> Image.Image:
-        loaded = engine.state.batch[0] if isinstance(engine.state.batch, list) else {}  # MONAI keeps the two apart
-        item = {**loaded, **engine.state.output[0]}
-        truth, prediction = (_array(item[key])[0] for key in ("label", "pred"))
-        if self.ignore_label is not None:
-            ignored = truth == self.ignore_label if self.instances else _array(item["weight"])[0] == 0
-            truth = np.where(ignored, -1, truth)
-        image, background = _array(item["image"]).mean(axis=0), _array(item["probability"])[0]
-        return validation_picture(image, truth, prediction, 1 - background, self.instances)
+        item = next(whole_items(engine))
+        return validation_picture(*drawable(item, self.instances, self.ignore_label), self.instances)
 
 
 def write_learning_rate(engine: Engine, writer: SummaryWriter) -> None:
@@ -121,8 +113,3 @@ def _show(writer: SummaryWriter, tag: str, epoch: int, draw: Callable[[], Image.
         writer.flush()
     except Exception:  # whatever it is, a picture is not worth a training
         logger.exception("no picture of the %s at epoch %d", tag, epoch)
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = torch.as_tensor(tensor).detach().cpu().numpy()
-    return array

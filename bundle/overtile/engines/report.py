@@ -16,10 +16,10 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from monai.utils import string_list_all_gather
-from numpy.typing import NDArray
 
 from overtile import __version__
 from overtile.engines.distributed import rank
+from overtile.engines.evaluated_images import drawable, whole_items
 from overtile.engines.image_scores import best_median_worst, class_means, finite, higher_is_better, image_scores
 from overtile.engines.training_sample import Items, training_sample
 from overtile.geometry import Geometry
@@ -100,19 +100,12 @@ class Report:
 
     def __call__(self, engine: Engine) -> None:
         """Remembers the images of one iteration: their scores are known at the end."""
-        for item in _whole_items(engine):
+        for item in whole_items(engine):
             image = item["image"]
             name = str(image.meta.get("filename_or_obj", "")) if isinstance(image, MetaTensor) else ""
             self.names.append(name or f"image {len(self.names)}")
             if rank() == 0:
-                self.scenes.append(self._scene(item).packed())
-
-    def _scene(self, item: Mapping[str, torch.Tensor]) -> Scene:
-        truth, prediction = (_array(item[key])[0] for key in ("label", "pred"))
-        if self.ignore_label is not None:
-            ignored = truth == self.ignore_label if self.instances else _array(item["weight"])[0] == 0
-            truth = np.where(ignored, -1, truth)
-        return Scene.of(_array(item["image"]).mean(axis=0), truth, prediction, 1 - _array(item["probability"])[0])
+                self.scenes.append(Scene.of(*drawable(item, self.instances, self.ignore_label)).packed())
 
     def _finish(self, engine: Engine) -> None:
         names, rows = string_list_all_gather(self.names), image_scores(self.metrics)  # of all processes, in one order
@@ -181,14 +174,6 @@ class Report:
         yield "by", f"overtile {__version__}, MONAI {monai.__version__}, PyTorch {torch.__version__}"
 
 
-def _whole_items(engine: Engine) -> Iterator[dict[str, torch.Tensor]]:
-    """What the engine returned of every image, and what else was loaded with it: MONAI keeps the two apart."""
-    batch = engine.state.batch
-    loaded = batch if isinstance(batch, list) and isinstance(batch[0], dict) else [{}] * len(engine.state.output)
-    for item, rest in zip(engine.state.output, loaded, strict=True):
-        yield {**rest, **item}
-
-
 def _summary(network: torch.nn.Module) -> str:
     """Kind, depth and size of a network."""
     parts = [type(network).__name__]
@@ -196,8 +181,3 @@ def _summary(network: torch.nn.Module) -> str:
     if isinstance(geometry, Geometry):
         parts += [f"{geometry.levels} levels", f"{geometry.padding} convolutions"]
     return ", ".join([*parts, f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"])
-
-
-def _array(tensor: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = torch.as_tensor(tensor).cpu().numpy()
-    return array

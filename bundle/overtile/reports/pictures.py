@@ -7,12 +7,12 @@ import colorsys
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from skimage.segmentation import find_boundaries
 
 from overtile.reports.scenes import Scene
@@ -84,17 +84,22 @@ def result_picture(scene: Scene, instances: bool = True, caption: str = "") -> I
         caption: written behind the title of the prediction.
     """
     panels = scene_panels(scene, instances)
+    if caption:
+        panels = [replace(p, title=f"{p.title}  {caption}") if p.title == "prediction" else p for p in panels]
     height, width = panels[0].pixels.shape[:2]
-    columns = len(panels) if width < 1.5 * height else 2
-    rows = math.ceil(len(panels) / columns)
+    return panel_grid(panels, columns=len(panels) if width < 1.5 * height else 2)
+
+
+def panel_grid(panels: Sequence[Panel], columns: int) -> Image.Image:
+    """Panels with their titles in rows, each as large as fits into the place of the last."""
+    height, width = panels[-1].pixels.shape[:2]
     step = (width + _GAP, height + _TITLE)
-    picture = Image.new("RGB", (columns * step[0] - _GAP, rows * step[1]), "white")
+    picture = Image.new("RGB", (columns * step[0] - _GAP, math.ceil(len(panels) / columns) * step[1]), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT)
     for number, panel in enumerate(panels):
         left, top = number % columns * step[0], number // columns * step[1]
-        title = f"{panel.title}  {caption}" if panel.title == "prediction" else panel.title
-        draw.text((left + 2, top + 4), title.strip(), fill="black", font=font)
-        picture.paste(Image.fromarray(panel.pixels), (left, top + _TITLE))
+        draw.text((left + 2, top + 4), panel.title, fill="black", font=font)
+        picture.paste(ImageOps.contain(Image.fromarray(panel.pixels), (width, height)), (left, top + _TITLE))
     return picture
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 from scipy import ndimage
 
-from overtile.reports.pictures import Panel, scene_panels
+from overtile.reports.pictures import Panel, panel_grid, scene_panels
 from overtile.reports.scenes import Scene, fullest_slice, gray
 from overtile.reports.training_panels import weight_colours
 
 PANEL = 512  # pixels of a panel's longer side: a picture is written at every validation, and kept
-_TITLE, _GAP, _FONT = 26, 8, 15  # heights and sizes in pixels of the picture
 
 
 def training_picture(
@@ -51,7 +49,7 @@ def training_picture(
     write = tuple(slice(m, m + size) for m, size in zip(margin, label.shape, strict=False))
     scene = Scene.of(read[write], np.where(weight == 0, -1, label), found, 1 - probabilities[0], PANEL)
     image, truth, prediction, probability = scene_panels(scene, instances)
-    return _grid([_input(read, margin), truth, _weights(weight), image, prediction, probability], columns=3)
+    return panel_grid([_input(read, margin), truth, _weights(weight), image, prediction, probability], columns=3)
 
 
 def validation_picture(
@@ -70,7 +68,7 @@ def validation_picture(
         probability: of the foreground, 0 to 1.
         instances: whether labels are instances or classes.
     """
-    return _grid(scene_panels(Scene.of(image, truth, prediction, probability, PANEL), instances), columns=2)
+    return panel_grid(scene_panels(Scene.of(image, truth, prediction, probability, PANEL), instances), columns=2)
 
 
 def _input(read: NDArray[np.floating], margin: Sequence[int]) -> Panel:
@@ -87,16 +85,3 @@ def _weights(weight: NDArray[np.floating]) -> Panel:
     present = weight[weight > 0]
     low, high = (float(present.min()), float(present.max())) if present.size else (1.0, 1.0)
     return Panel(f"weight, {low:.2g} (blue) to {high:.2g} (yellow)", weight_colours(weight, (low, high)))
-
-
-def _grid(panels: Sequence[Panel], columns: int) -> Image.Image:
-    """Panels in rows, each as large as fits into the place of the last."""
-    height, width = panels[-1].pixels.shape[:2]
-    step = (width + _GAP, height + _TITLE)
-    picture = Image.new("RGB", (columns * step[0] - _GAP, math.ceil(len(panels) / columns) * step[1]), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(_FONT)
-    for number, panel in enumerate(panels):
-        left, top = number % columns * step[0], number // columns * step[1]
-        draw.text((left + 2, top + 4), panel.title, fill="black", font=font)
-        picture.paste(ImageOps.contain(Image.fromarray(panel.pixels), (width, height)), (left, top + _TITLE))
-    return picture
