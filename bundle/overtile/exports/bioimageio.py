@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from overtile.exports.description import EPSILON, description, read_me
 from overtile.exports.formats import write_onnx, write_torchscript
 from overtile.exports.halo import WithHalo
 from overtile.exports.model_card import ModelCard
-from overtile.geometry import Geometry, read_mirrored
+from overtile.geometry import read_mirrored
 
 Image = NDArray[np.float32]
 
@@ -108,14 +108,23 @@ def _normalised(images: Image) -> Image:
 def _source(network: nn.Module) -> str:
     """One Python file that builds the network with its halo, from PyTorch alone."""
     parts = ['"""A network of overtile, with its halo: network(**options)."""', "from __future__ import annotations"]
-    for known in (Geometry, type(network), WithHalo):
-        lines = inspect.getsource(sys.modules[known.__module__]).splitlines()
+    needed = (module for known in (type(network), WithHalo) for module in _with_imports(known.__module__))
+    for name in dict.fromkeys(needed):
+        lines = inspect.getsource(sys.modules[name]).splitlines()
         own = [line for line in lines if not line.startswith(("from overtile.", "from __future__"))]
         parts.append("\n".join(own))
     parts.append(
         f"def network(**options):\n    return WithHalo({type(network).__name__}(**options), reverse_axes=True)\n"
     )
     return "\n\n\n".join(parts)
+
+
+def _with_imports(name: str) -> Iterator[str]:
+    """A module of the package behind those of the package whose classes and functions it has."""
+    for imported in {getattr(value, "__module__", None): None for value in vars(sys.modules[name]).values()}:
+        if isinstance(imported, str) and imported.startswith("overtile.") and imported != name:
+            yield from _with_imports(imported)
+    yield name
 
 
 def _bioimageio_spec() -> Any:

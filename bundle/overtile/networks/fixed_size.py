@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from overtile.geometry import Geometry
+from overtile.networks.layers import check_axes
 
 
 def fixed_geometry(image_size: int) -> Geometry:
@@ -38,11 +39,7 @@ def accepted(image: torch.Tensor, in_channels: int, image_size: int) -> torch.Te
     """
     tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
     if not tracing:
-        if image.ndim != 4 or image.shape[1] != in_channels:
-            raise ValueError(
-                f"a 2D network with {in_channels} input channels takes (batch, {in_channels}, *2 axes), "
-                f"got shape {tuple(image.shape)}"
-            )
+        check_axes(image, 2, in_channels)
         if tuple(image.shape[2:]) != (image_size, image_size):
             raise ValueError(
                 f"this network takes images of {image_size} x {image_size} voxels only, its image_size, got "

@@ -9,12 +9,10 @@ import torch
 from torch import nn
 
 from overtile.geometry import Geometry
+from overtile.networks.layers import CONV, POOL, UP, check_axes
 
 Norm = Literal["batch", "instance", "group"]
 
-_CONV: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_UP: dict[int, type[nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _NORM: dict[tuple[str, int], type[nn.Module]] = {
     ("batch", 2): nn.BatchNorm2d,
     ("batch", 3): nn.BatchNorm3d,
@@ -95,7 +93,7 @@ class UNet(nn.Module):
             drop = dropout if level >= levels - 1 else 0.0
             self.encoder.append(conv.double(channels, width, out, drop))
             channels = out
-        self.pool = _POOL[spatial_dims](2)
+        self.pool = POOL[spatial_dims](2)
         self.ups = nn.ModuleList()  # lowest first, like the decoder: the order of the forward pass
         self.decoder = nn.ModuleList()
         for level in reversed(range(levels)):
@@ -105,7 +103,7 @@ class UNet(nn.Module):
             self.ups.append(conv.up(channels, up, bias=not double_before_pool, relu=up_relu))
             self.decoder.append(conv.double(up + outs[level], outs[level], outs[level], 0.0))
             channels = outs[level]
-        self.head = _CONV[spatial_dims](channels, out_channels, 1)
+        self.head = CONV[spatial_dims](channels, out_channels, 1)
         self.apply(_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -132,11 +130,7 @@ class UNet(nn.Module):
     @torch.jit.unused
     def check_axes(self, image: torch.Tensor) -> None:
         """Raises a ValueError unless an image has the network's channels and spatial axes."""
-        if image.ndim != self.spatial_dims + 2 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"a {self.spatial_dims}D network with {self.in_channels} input channels takes "
-                f"(batch, {self.in_channels}, *{self.spatial_dims} axes), got shape {tuple(image.shape)}"
-            )
+        check_axes(image, self.spatial_dims, self.in_channels)
 
     @torch.jit.unused
     def _check_input(self, image: torch.Tensor) -> None:
@@ -166,13 +160,13 @@ class _Convolutions:
         return nn.Sequential(*layers)
 
     def up(self, channels: int, out: int, *, bias: bool, relu: bool) -> nn.Sequential:
-        layers = [_UP[self.spatial_dims](channels, out, kernel_size=2, stride=2, bias=bias)]
+        layers: list[nn.Module] = [UP[self.spatial_dims](channels, out, kernel_size=2, stride=2, bias=bias)]
         if relu:
             layers.append(nn.ReLU(inplace=True))
         return nn.Sequential(*layers)
 
     def _conv_relu(self, channels: int, out: int) -> list[nn.Module]:
-        conv = _CONV[self.spatial_dims](
+        conv = CONV[self.spatial_dims](
             channels, out, 3, padding=1 if self.same else 0, padding_mode=self.padding_mode if self.same else "zeros"
         )
         return [conv, *self._norm(out), nn.ReLU(inplace=True)]
