@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from overtile.exports import write_onnx
 from overtile.geometry import Geometry
 from overtile.networks import unwrapped
 
@@ -140,16 +141,9 @@ def _onnxruntime(network: nn.Module, example: torch.Tensor, _precision: Precisio
     onnxruntime = _package("onnxruntime", "onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    with TemporaryDirectory() as folder, _traced():
+    with TemporaryDirectory() as folder:
         model = Path(folder, "network.onnx")
-        torch.onnx.export(
-            network,
-            (example,),
-            model,
-            dynamo=False,  # by tracing: torch.export takes 5 to 20 s for a small network, and needs one package more
-            input_names=["tile"],
-            dynamic_axes={"tile": [0, *range(2, example.ndim)]},
-        )
+        write_onnx(network, example, model, image="tile")
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda tile: torch.from_numpy(session.run(None, {"tile": tile.cpu().numpy()})[0])
 
