@@ -157,14 +157,24 @@ class RandElasticDeform(RandomizableTransform):
         tensors = [convert_to_tensor(img) for img, *_ in images]
         exact = self.warp.moves_voxels_to_voxels
         modes: list[Mode] = ["nearest" if exact else mode for *_, mode in images]
-        positions = self.warp.positions(self.margin - outer, tensors[0].device)
-        warped = sample(tensors, modes, positions, [outer - margin for _, margin, _ in images])
+        insets = [outer - margin for _, margin, _ in images]
+        warped: dict[int, torch.Tensor] = {}
+        for device in {tensor.device for tensor in tensors}:
+            positions = self.warp.positions(self.margin - outer, device)
+            there = [number for number, tensor in enumerate(tensors) if tensor.device == device]
+            values = sample(
+                [tensors[number] for number in there],
+                [modes[number] for number in there],
+                positions,
+                [insets[number] for number in there],
+            )
+            warped.update(zip(there, values, strict=True))
         moves = {margin: self.warp.affine(self.margin - margin) for _, margin, _ in images}
         results = []
-        for values, (img, margin, mode) in zip(warped, images, strict=True):
+        for number, (img, margin, mode) in enumerate(images):
             # The type must not depend on the draw, or a batch mixes types; nor on what tensors have no type for.
             dtype = img.dtype if mode == "nearest" else torch.float32
-            result, *_ = convert_to_dst_type(values, img, dtype=dtype)
+            result, *_ = convert_to_dst_type(warped[number], img, dtype=dtype)
             if isinstance(result, MetaTensor):
                 result.affine = _moved(result.affine, moves[margin])
             results.append(result)
