@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from overtile.reports import Curve, Evaluation, Scene, TrainingSample, applicable, comparisons, report_page
-from overtile.reports.page import comparison, linked
+from overtile.reports.page import comparison
+from overtile.reports.rendering import linked
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "path", "circle"}
 EXPERIMENT = {

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
-
-from overtile.reports.charts import BINS, line_chart
+from overtile.reports.charts import BINS
 from overtile.reports.curves import Curve
 from overtile.reports.pictures import class_colours, scene_panels
+from overtile.reports.rendering import Score, number, rendered
 from overtile.reports.scenes import Scene
 from overtile.reports.training_panels import GRADIENT, TrainingSample, training_panels
 
-Score = float | None
-_ADDRESS = re.compile(r"(https?://[^\s<>\"']*[^\s<>\"'.,;:)\]]|\bdoi:10\.\S*[^\s.,;)]|\barXiv:\d{4}\.\d{4,5})")
 _ABOUT_THE_METRIC = {"metric", "metric_name", "higher_is_better", "published"}
 
 
@@ -112,15 +106,13 @@ def report_page(evaluation: Evaluation) -> str:
     Args:
         evaluation: what to show.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, linked=linked, chart=line_chart)
-    template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
     experiment: dict[str, Any] = {**dict.fromkeys(Experiment.__annotations__), **evaluation.experiment}
     headline, training = evaluation.headline, evaluation.training
     higher = evaluation.higher_is_better.get(headline, True)
     names = short_names([row["image"] for row in evaluation.images])
     images = [{**row, "image": name} for row, name in zip(evaluation.images, names, strict=True)]
-    return template.render(
+    return rendered(
+        "report.html",
         e=evaluation,
         experiment=experiment,
         images=images,
@@ -212,36 +204,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
     folders = zip(*(Path(path).parent.parts for path in paths), strict=False)
     common = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
     return ["/".join(Path(path).parts[common:]) for path in paths]
-
-
-def number(value: Score) -> str:
-    """A score in four decimals, or in three digits where that would hide a small one; a dash for none.
-
-    Examples:
-        >>> number(0.92031), number(0.000353), number(12), number(None)
-        ('0.9203', '0.000353', '12', '–')
-    """
-    if value is None or not math.isfinite(value):
-        return "–"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
-
-
-def linked(text: str) -> Markup:
-    """The text with web addresses, DOIs and arXiv numbers as links.
-
-    Examples:
-        >>> print(linked("Ronneberger & al., arXiv:1505.04597"))
-        Ronneberger &amp; al., <a href="https://arxiv.org/abs/1505.04597">arXiv:1505.04597</a>
-    """
-    parts = _ADDRESS.split(text)
-    for place in range(1, len(parts), 2):
-        kind, _, rest = parts[place].partition(":")
-        start = {"doi": "https://doi.org/", "arXiv": "https://arxiv.org/abs/"}.get(kind, f"{kind}:")
-        parts[place] = f'<a href="{escape(start + rest)}">{escape(parts[place])}</a>'
-    parts[::2] = [str(escape(part)) for part in parts[::2]]
-    return Markup("".join(parts))
 
 
 def _class_legend(evaluation: Evaluation) -> list[tuple[int, str]]:

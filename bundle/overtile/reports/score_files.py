@@ -8,18 +8,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Score = float | None
+from overtile.reports.rendering import Score
 
 
-def write_json(file: Path, scores: Mapping[str, Score], images: Sequence[Mapping[str, Any]]) -> None:
+def write_json(
+    file: Path,
+    scores: Mapping[str, Score],
+    images: Sequence[Mapping[str, Any]],
+    headline: Mapping[str, Any] | None = None,
+) -> None:
     """Writes ``{"scores": {...}, "images": [{"image": name, ...}, ...]}``; null where there is no score.
 
     Args:
         file: to be written.
         scores: of all images together.
         images: name, scores and whatever else is known of every image.
+        headline: which of the scores comes first, and what is known of it; written as ``"headline"``.
     """
     content = {"scores": dict(scores), "images": [dict(image) for image in images]}
+    if headline is not None:
+        content = {"headline": dict(headline), **content}
     file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
