@@ -2,6 +2,7 @@
 
 from overtile.engines.batches import PrepareWeightedBatch, step_loss
 from overtile.engines.checkpoints import TrainingCheckpoint
+from overtile.engines.costs import Costs
 from overtile.engines.distributed import leave_processes, parallel, rank, rank_device, rank_share, start_processes
 from overtile.engines.em_metrics import (
     PixelError,
@@ -41,6 +42,7 @@ __all__ = [
     "AveragePrecision",
     "AveragePrecisionMetric",
     "BatchNormEstimator",
+    "Costs",
     "Det",
     "DetMetric",
     "EpochSeed",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from overtile.engines.distributed import rank
+from overtile.engines.whole_files import replace_whole
 from overtile.networks import unwrapped
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class TrainingCheckpoint:
             _save(self.network.state_dict(), self.best)
             if self.overlay is not None:
                 text = self.overlay
-                _write(self.best.with_suffix(".yaml"), lambda path: path.write_text(text, encoding="utf-8"))
+                replace_whole(self.best.with_suffix(".yaml"), lambda path: path.write_text(text, encoding="utf-8"))
         scheduler = None if self.lr_scheduler is None else self.lr_scheduler.state_dict()
         state = {
             "network": self.network.state_dict(),
@@ -133,14 +133,4 @@ def _score(evaluator: Engine) -> dict[str, float | int]:
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    _write(path, lambda temporary: torch.save(content, temporary))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the target and moves: the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_whole(path, lambda temporary: torch.save(content, temporary))

@@ -146,7 +146,7 @@ class Report:
         pictures += [{} for _ in images[len(pictures) :]]
         write_csv(self.output_dir / "scores.csv", scores, images)
         with_pictures = [{**image, **picture} for image, picture in zip(images, pictures, strict=True)]
-        write_json(self.output_dir / "scores.json", scores, with_pictures)
+        write_json(self.output_dir / "scores.json", scores, with_pictures, _headline(evaluation))
         if self.training_transforms is not None:
             sample = training_sample(self.training_data, self.training_transforms)
             evaluation = replace(evaluation, training=sample)
@@ -172,6 +172,13 @@ class Report:
             yield "network", _summary(unwrapped(network))
         yield "written", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
         yield "by", f"overtile {__version__}, MONAI {monai.__version__}, PyTorch {torch.__version__}"
+
+
+def _headline(evaluation: Evaluation) -> dict[str, Any] | None:
+    """The score that comes first, for programs that compare evaluations."""
+    metric = evaluation.headline
+    better = evaluation.higher_is_better.get(metric, True)
+    return {"metric": metric, "name": evaluation.headline_name, "higher_is_better": better} if metric else None
 
 
 def _summary(network: torch.nn.Module) -> str:
