@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from overtile.losses.targets import label_and_weight, without_ignored
+
 Normalization = Literal["weights", "voxels", "none"]
 
 
@@ -48,42 +50,10 @@ class WeightedCrossEntropyLoss(nn.Module):
                 0 to K - 1 on a voxel with weight.
         """
         voxels = logits.shape[0] * logits.shape[2:].numel()
-        if weight is None and label.ndim == logits.ndim and label.shape[1] == 2:
-            label, weight = label[:, :1], label[:, 1:]
-        label = _without_channel(label, logits, "label").long()
-        if weight is None:
-            weight = torch.ones(label.shape, device=logits.device)
-        weight = _without_channel(weight, logits, "weight").to(device=logits.device, dtype=torch.float32)
-        label = torch.where(weight > 0, label.to(logits.device), 0)
-        _check_classes(label, logits.shape[1])
+        label, weight = label_and_weight(logits, label, weight)
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            seen = torch.where((weight > 0).unsqueeze(1), logits.float(), 0.0)  # no gradient, not even from infinities
+            seen = without_ignored(logits, weight)
             energy = (weight * F.cross_entropy(seen, label, reduction="none")).sum()
             if self.normalization == "weights":
                 return energy / weight.sum().clamp_min(torch.finfo(torch.float32).tiny)
             return energy / voxels if self.normalization == "voxels" else energy
-
-
-def _without_channel(tensor: torch.Tensor, logits: torch.Tensor, name: str) -> torch.Tensor:
-    """``tensor`` as (B, *spatial), checked against the logits."""
-    wanted = (logits.shape[0], *logits.shape[2:])
-    if tensor.ndim == logits.ndim and tensor.shape[1] == 1:
-        tensor = tensor[:, 0]
-    if tuple(tensor.shape) != wanted:
-        raise ValueError(
-            f"{name} must have one value per voxel of the logits {tuple(logits.shape)}, that is "
-            f"{(wanted[0], 1, *wanted[1:])} or {wanted}, got {tuple(tensor.shape)}; "
-            "crop it to the write window if the network is a valid one"
-        )
-    return tensor
-
-
-def _check_classes(label: torch.Tensor, classes: int) -> None:
-    if label.device.type != "cpu" or label.numel() == 0:
-        return  # looking at values on a GPU would wait for it; its own assertion guards the index there
-    low, high = int(label.min()), int(label.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"labels are class indices 0 to {classes - 1} for {classes} classes, got values from {low} to {high}; "
-            "give unlabelled voxels weight 0, binarise instance maps"
-        )
