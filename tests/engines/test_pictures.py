@@ -156,6 +156,19 @@ def test_the_first_sample_of_a_batch_is_shown(tmp_path):
     assert (shown[0] == shown[1]).all()
 
 
+@pytest.mark.parametrize("decollated", [False, True])
+def test_of_several_heads_the_first_is_shown(tmp_path, decollated):
+    plain = output()
+    heads = torch.stack([plain["pred"], torch.zeros_like(plain["pred"])], dim=1)
+    stacked = {**plain, "pred": heads}
+    if decollated:
+        stacked = [{key: tensor[i] for key, tensor in stacked.items()} for i in range(2)]
+    for name, given in {"plain": plain, "stacked": stacked}.items():
+        one_step(given, TrainingPictures(str(tmp_path / name)))
+    shown = [events(tmp_path / name)["training sample"][0][1] for name in ("plain", "stacked")]
+    assert (shown[0] == shown[1]).all()
+
+
 def test_a_picture_that_cannot_be_drawn_is_logged_and_the_training_goes_on(tmp_path, caplog):
     with caplog.at_level(logging.ERROR):
         one_step({"image": torch.zeros(1, 1, 4, 4)}, TrainingPictures(str(tmp_path)), epochs=2)

@@ -3,13 +3,14 @@ import copy
 import pytest
 import torch
 
-from overtile.networks import SwinUNet, TransUNet, UNet, load_encoder
+from overtile.networks import MultiResUNet, SwinUNet, TransUNet, UNet, load_encoder
 
 SWIN = {"image_size": 32, "patch": 2, "features": 4, "depths": (2, 2), "heads": (1, 2), "window": 4}
 TRANS = {"image_size": 32, "features": 4, "units": (1, 1, 1), "hidden": 8, "layers": 1, "heads": 2, "mlp": 12}
 MAKERS = {
     "swin": lambda **options: SwinUNet(**{**SWIN, **options}),
     "trans": lambda **options: TransUNet(**{**TRANS, **options}),
+    "multires": lambda **options: MultiResUNet(levels=2, features=4, **options),
     "unet": lambda **options: UNet(levels=1, features=2, norm="batch", **options),
 }
 
@@ -28,7 +29,7 @@ def alike(one, other):
     return {name: torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items()}
 
 
-@pytest.mark.parametrize("wrapping", [None, "model", "state_dict"])
+@pytest.mark.parametrize("wrapping", [None, "model", "state_dict", "network"])
 @pytest.mark.parametrize("whole", [True, False], ids=["network", "encoder"])
 def test_an_encoder_gets_the_weights_of_a_file_and_nothing_else_changes(make, whole, wrapping, tmp_path):
     torch.manual_seed(0)
@@ -116,6 +117,18 @@ def test_a_file_that_is_missing_or_holds_something_else_is_refused(tmp_path):
             load_encoder(network, saved(content, tmp_path))
 
 
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 half a file", b"\x80\x02."], ids=str)
+def test_a_file_of_other_bytes_is_refused(content, tmp_path):
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.pt cannot be read as weights: it is no file of torch\.save"):
+        load_encoder(MAKERS["unet"](), tmp_path / "weights.pt")
+
+
+def test_a_file_that_would_run_code_is_refused_unread(tmp_path):
+    with pytest.raises(ValueError, match="more than tensors, which might run code"):
+        load_encoder(MAKERS["unet"](), saved(MAKERS["unet"](), tmp_path))
+
+
 def test_a_network_without_an_encoder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a Conv2d has no attribute encoder"):
+    with pytest.raises(ValueError, match="a Conv2d has no attribute encoder to load weights into; UNet"):
         load_encoder(torch.nn.Conv2d(1, 1, 1), saved({}, tmp_path))

@@ -16,6 +16,7 @@ from overtile.engines.em_metrics import (
     WarpingError,
     WarpingErrorMetric,
 )
+from overtile.engines.gradients import GradientClipping
 from overtile.engines.metrics import (
     AveragePrecision,
     AveragePrecisionMetric,
@@ -46,6 +47,7 @@ __all__ = [
     "Det",
     "DetMetric",
     "EpochSeed",
+    "GradientClipping",
     "InstanceF1",
     "InstanceF1Metric",
     "LoadWeights",

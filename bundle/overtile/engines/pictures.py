@@ -52,7 +52,9 @@ class TrainingPictures(TensorBoardHandler):
         keys = ("image", "label", "pred")
         sample = output[0] if isinstance(output, list) else {key: output[key][0] for key in keys}
         image, (label, weight) = to_array(sample["image"]), to_array(sample["label"])
-        probabilities = to_array(sample["pred"].float().softmax(dim=0))
+        stacked = sample["pred"].ndim > sample["label"].ndim  # deep supervision: the whole resolution stands first
+        logits = sample["pred"][0] if stacked else sample["pred"]
+        probabilities = to_array(logits.float().softmax(dim=0))
         return training_picture(image.mean(axis=0), label, weight, probabilities, self.instances)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,16 +12,16 @@ from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 _PREFIX = "encoder."
-_WRAPPINGS = ("model", "state_dict")
+_WRAPPINGS = ("model", "state_dict", "network")
 
 
 def load_encoder(network: Network, path: str | Path | None, *, ignore_others: bool = False) -> Network:
     """The network, its ``encoder`` filled with weights from a file: all of it, or nothing and an error.
 
-    The file holds a state dictionary, as ``torch.save`` writes it, also under the key ``model`` or ``state_dict``: of
-    a whole network of the same kind (``encoder.*`` is taken), or of its encoder alone. A :class:`SwinUNet`'s encoder
-    has the names of the Swin Transformer's release, whose files have parts that it does not have (the classifier, the
-    deeper third stage, masks): those are left out on demand.
+    The file holds a state dictionary, as ``torch.save`` writes it, also under the key ``model``, ``state_dict`` or
+    ``network`` (the ``last.ckpt`` of a training): of a whole network of the same kind (``encoder.*`` is taken), or of
+    its encoder alone. A :class:`SwinUNet`'s encoder has the names of the Swin Transformer's release, whose files have
+    parts that it does not have (the classifier, the deeper third stage, masks): those are left out on demand.
 
     Args:
         network: with an attribute ``encoder``; changed in place.
@@ -29,15 +30,18 @@ def load_encoder(network: Network, path: str | Path | None, *, ignore_others: bo
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the network has no encoder, the file holds no state dictionary, or one that lacks
-            tensors of the encoder, has others, or has some of another shape.
+        ValueError: if the network has no encoder, the file cannot be read or holds no state dictionary, or one that
+            lacks tensors of the encoder, has others, or has some of another shape.
     """
     if path is None:
         return network
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise ValueError(f"a {type(network).__name__} has no attribute encoder to load weights into")
-    found = _encoder_state(Path(path))
+        raise ValueError(
+            f"a {type(network).__name__} has no attribute encoder to load weights into; UNet, MultiResUNet, SwinUNet "
+            "and TransUNet of overtile.networks have one"
+        )
+    found = _encoder_state(Path(path).expanduser())
     wanted = encoder.state_dict()
     problems = {
         "missing in the file": [name for name in wanted if name not in found],
@@ -61,14 +65,20 @@ def _encoder_state(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of the encoder by name."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file with weights at {path}; nothing is downloaded, give one of your own")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:  # what any bytes cause
+        raise ValueError(
+            f"{path} cannot be read as weights: it is no file of torch.save, or holds more than tensors, which might "
+            "run code when loaded; save the weights alone with torch.save(network.state_dict(), path)"
+        ) from error
     for key in _WRAPPINGS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(
-            f"{path} holds no state dictionary (names and tensors), bare or under the key "
-            f"{' or '.join(_WRAPPINGS)}; save one with torch.save(network.state_dict(), path)"
+            f"{path} holds no state dictionary (names and tensors), bare or under one of the keys "
+            f"{', '.join(_WRAPPINGS)}; save one with torch.save(network.state_dict(), path)"
         )
     own = {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
     return own or dict(state)
