@@ -15,7 +15,7 @@ from benchmarks.rows import Line, Result, Row, compare, line
 from benchmarks.timing import Contender, Job, interleaved
 from overtile.geometry import Geometry
 from overtile.inferers import OverlapTileInferer, with_backend
-from overtile.networks import UNet
+from overtile.networks import PatchClassifier, UNet
 
 Backend = Literal["eager", "channels_last", "openvino", "onnxruntime"]
 Infer = Callable[[torch.Tensor, UNet], object]
@@ -26,6 +26,7 @@ BACKENDS: dict[Backend, str] = {  # inductor compiles for minutes
     "onnxruntime": "onnxruntime",
 }
 ROI = 512  # of MONAI's sliding window
+PATCHES = 256  # of the sliding window that are timed, for all of an image
 CICEK_TILE = (132, 132, 116)  # of arXiv:1606.06650, Fig. 2
 
 
@@ -179,9 +180,35 @@ def _seconds(quick: bool) -> Result:
     return Result(compare(f"{size}², {width} features", ours, peers, rounds=2, warm=quick))
 
 
+def _sliding_patches(quick: bool) -> Result:
+    """D4: the argument of arXiv:1505.04597, section 1, against a patch for every voxel."""
+    size = 64 if quick else 512
+    torch.manual_seed(0)
+    classifier = PatchClassifier().eval()
+    image = torch.rand(1, 1, size + 2 * classifier.margin, size + 2 * classifier.margin)
+    voxels = torch.randint(size, (PATCHES, 2)).tolist()
+    patches = torch.stack(
+        [image[0, :, y : y + classifier.patch_size, x : x + classifier.patch_size] for y, x in voxels]
+    )
+    with torch.no_grad():
+        answers = classifier(image)[0, :, [y for y, _ in voxels], [x for _, x in voxels]].T
+        torch.testing.assert_close(classifier.classify(patches), answers, atol=1e-4, rtol=1e-4)
+
+    def answering(name: str, answer: Callable[[], object], factor: float = 1.0) -> Contender:
+        return Contender(name, "overtile", lambda: torch.no_grad()(answer), factor)
+
+    at_once = answering("all voxels at once", lambda: classifier(image))
+    name = f"a patch of {classifier.patch_size}² for every voxel, extrapolated from {PATCHES} patches"
+    slid = answering(name, lambda: [classifier.classify(some) for some in patches.split(64)], size**2 / PATCHES)
+    network = paper_network()
+    unet = inference("the U-Net of 2015, OverlapTileInferer", "overtile", OverlapTileInferer(), network, size)
+    return Result(compare(f"{size}², patch classifier N4", at_once, [(slid, None), (unet, None)], rounds=3))
+
+
 ROWS = {
     "C1": Row("one pass of the paper's network", _pass),
     "D1": Row("operations of inference, over those of one same-padded pass of the whole image", _redundancy_2d),
     "D2": Row("inference of an image", _seconds),
     "D3": Row("operations of inference in 3D, over those of one same-padded pass of the whole volume", _redundancy_3d),
+    "D4": Row("a class for every voxel by the patch around it, and by the network at once", _sliding_patches),
 }

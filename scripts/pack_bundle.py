@@ -156,13 +156,17 @@ def described(metadata: dict[str, Any], parser: ConfigParser, class_names: Seque
         metadata["label_classes"] = ", ".join(f"{number} {name}" for number, name in enumerate(names))
 
 
-def shapes(geometry: Geometry) -> tuple[str, str]:
+def shapes(geometry: Geometry) -> tuple[int | str, int | str]:
     """A network's legal input size and that of its output, as MONAI writes them: legal with n = 1 at the latest.
 
     Examples:
         >>> shapes(Geometry(levels=4)), shapes(Geometry(levels=3, padding="same"))
         (('16*n+172', '16*n-12'), ('8*n+8', '8*n+8'))
+        >>> shapes(Geometry(levels=0, padding="same", margin=28, tile=224))
+        (224, 224)
     """
+    if geometry.tile is not None:
+        return geometry.tile, geometry.output_size(geometry.tile)
     smallest = geometry.smallest_input
     if geometry.padding == "same":
         smallest += geometry.step  # one voxel at the bottom of the U has no mean and variance to normalise it by

@@ -118,7 +118,7 @@ def check_torchscript(folder: Path) -> None:
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     scripted = torch.jit.load(exported, map_location="cpu").eval()
     for steps in (1, 3):
-        sizes = [geometry.smallest_input + steps * geometry.step] * parser["spatial_dims"]
+        sizes = [geometry.input_size(steps * geometry.step)] * parser["spatial_dims"]
         image = torch.rand(1, parser["in_channels"], *sizes)
         with torch.no_grad():
             difference = float((scripted(image) - network.eval()(image)).abs().max())

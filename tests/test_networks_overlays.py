@@ -140,33 +140,29 @@ def test_an_overlay_trains_evaluates_and_infers(workflow, tmp_path, cells, volum
     assert tifffile.imread(tmp_path / "output" / "image_seg.tif").shape == shape
 
 
+@pytest.mark.parametrize("option", ["output_size", "tile"])
 @pytest.mark.parametrize("name", sorted(FIXED_SIZE))
-def test_a_network_of_one_size_gets_tiles_of_that_size_of_any_image_in_training_and_inference(name):
+def test_a_network_of_one_size_gets_tiles_of_that_size_of_any_image_in_training_and_inference(name, option):
     needs(name)
+    settings = {**SMALL[name], option: 96, "window": 6, "memory_limit": 1e3, "progress": False}
     for below, inferer in (("train.json", "validate#inferer"), ("inference.json", "inferer")):
-        parser = parsed(name, below=below, **SMALL[name], progress=False)
+        parser = parsed(name, below=below, **settings)
+        assert below != "train.json" or parser.get_parsed_content("train#random_transforms#0#spatial_size") == 96
         network, inferer = (parser.get_parsed_content(key) for key in ("network_def", inferer))
         sizes = []
         network.register_forward_pre_hook(lambda _, inputs, sizes=sizes: sizes.append(tuple(inputs[0].shape[2:])))
-        for shape in ((7, 31), (32, 32), (33, 100)):
+        for shape in ((7, 31), (96, 96), (33, 100)):
             assert inferer(torch.rand(1, 1, *shape), network.eval()).shape == (1, 2, *shape)
-        assert set(sizes) == {(32, 32)}
+        assert set(sizes) == {(96, 96)}
 
 
+SYNAPSE = {"in_channels": 3, "out_channels": 9, "output_size": 224}
 PUBLISHED = [
     pytest.param("multiresunet", 2, {"in_channels": 3, "out_channels": 1}, 7_238_228, id="MultiResUNet"),
     pytest.param("multiresunet", 3, {"in_channels": 4, "out_channels": 1}, 18_633_167, id="MultiResUNet 3D"),
     pytest.param("fcn", 2, {"in_channels": 3, "out_channels": 21}, 134_489_759, id="FCN-8s"),
-    pytest.param(
-        "transunet", 2, {"in_channels": 3, "out_channels": 9, "output_size": 224}, 105_277_081, id="TransUNet"
-    ),
-    pytest.param(
-        "swin_unet",
-        2,
-        {"in_channels": 3, "out_channels": 9, "output_size": 224, "network_def#window": 7},
-        27_168_900,
-        id="Swin-UNet",
-    ),
+    pytest.param("transunet", 2, SYNAPSE, 105_277_081, id="TransUNet"),
+    pytest.param("swin_unet", 2, {**SYNAPSE, "window": 7}, 27_168_900, id="Swin-UNet"),
     pytest.param("unetr", 3, {"output_size": 96}, 92_802_274, id="UNETR"),
 ]
 # of one channel and two classes
@@ -237,15 +233,22 @@ def test_batch_norm_makes_the_residual_u_net_one_for_all_tilings():
     assert parameters(parser) == 1_627_597
 
 
-@pytest.mark.parametrize(
-    ("name", "margin"), [("multiresunet", 160), ("fcn", 256), ("patch_classifier", 47), ("unet_2015", 92)]
-)
+MARGINS = {"multiresunet": 160, "fcn": 256, "patch_classifier": 47, "unet_2015": 92, "swin_unet": 32, "transunet": 32}
+
+
+@pytest.mark.parametrize(("name", "margin"), MARGINS.items())
 def test_the_margin_is_the_one_of_the_network(name, margin):
     parser = parsed(name)
     with torch.device("meta"):
         geometry, network = (parser.get_parsed_content(key) for key in ("geometry", "network_def"))
     assert geometry == network.geometry
     assert geometry.margin == margin
+
+
+@pytest.mark.parametrize(("dims", "size", "margin"), [(2, 256, 32), (3, 64, 8), (3, 96, 8)])
+def test_the_tiles_of_unetr_overlap_and_their_patches_lie_on_one_grid(dims, size, margin):
+    geometry = parsed("unetr", dims, **({"output_size": 96} if size == 96 else {})).get_parsed_content("geometry")
+    assert (geometry.tile, geometry.margin, geometry.stride(1) % 16) == (size, margin, 0)
 
 
 NARROW = [
@@ -284,7 +287,7 @@ def test_onnx_of_it_answers_the_same(name, dims, tmp_path):
     parser = parsed(name, dims, **SMALL[name])
     network, geometry = (parser.get_parsed_content(key) for key in ("network_def", "geometry"))
     network.eval()
-    first = geometry.input_size(SMALL[name]["output_size"]) - (2 * geometry.margin if geometry.padding == "same" else 0)
+    first = geometry.window_size(SMALL[name]["output_size"]) + 2 * geometry.loss
     shapes = [(1, 1, *[first] * dims)]
     if name not in FIXED_SIZE:
         shapes.append((2, 1, first + 2 * geometry.step, *[first] * (dims - 1)))

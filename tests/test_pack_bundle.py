@@ -27,6 +27,7 @@ SPEC.loader.exec_module(pack_bundle)
 write_bundle = pack_bundle.write_bundle
 
 TINY = {"levels": 1, "features": 2, "norm": "batch", "dropout": 0.0, "min_size": 3}  # as a training's model.yaml
+TINY_SWIN = {"features": 4, "network_def#heads": [1, 1, 1, 1]}
 SAME_NORMED = {"padding": "same", "norm": "instance", "levels": 2}
 VARIANTS = [
     pytest.param([], {"features": 2}, id="2D of 2015"),
@@ -36,6 +37,8 @@ VARIANTS = [
     pytest.param([], {"features": 2, **SAME_NORMED}, id="same padding"),
     pytest.param([], {"features": 2, "instances": False, "out_channels": 4}, id="classes"),
     pytest.param([], {"features": 2, "in_channels": 3}, id="colours"),
+    pytest.param(["networks/swin_unet.yaml"], {**TINY_SWIN, "output_size": 224, "window": 7}, id="one size"),
+    pytest.param(["networks/swin_unet.yaml"], {**TINY_SWIN, "output_size": 64}, id="another size"),
 ]
 
 
@@ -161,13 +164,20 @@ def test_metadata_describes_the_network_that_results(tmp_path, names, options):
     meta, config = (str(folder / "configs" / name) for name in ("metadata.json", "inference.json"))
     for n in (1, 2):
         monai.bundle.verify_net_in_out("network_def", meta_file=meta, config_file=config, n=n)
-        sizes = [eval(size, {"n": n}) for size in image["spatial_shape"]]
+        sizes = [eval(str(size), {"n": n}) for size in image["spatial_shape"]]
         network = ConfigParser(inference).get_parsed_content("network_def").eval()
         answer = network(torch.zeros(1, image["num_channels"], *sizes))
-        assert [*answer.shape[2:]] == [eval(size, {"n": n}) for size in pred["spatial_shape"]]
+        assert [*answer.shape[2:]] == [eval(str(size), {"n": n}) for size in pred["spatial_shape"]]
         assert len(sizes) == inference["spatial_dims"]
         assert answer.shape[1] == pred["num_channels"] == len(pred["channel_def"])
     assert inference["network_def"] == read(folder, "train")["network_def"]
+
+
+def test_the_declared_shape_of_a_network_of_one_size_is_a_plain_number(tmp_path):
+    settings = overlay(tmp_path, {**TINY_SWIN, "output_size": 64})
+    folder = write_bundle(tmp_path / "cells", [CONFIGS / "networks" / "swin_unet.yaml", settings])
+    formats = read(folder, "metadata")["network_data_format"]
+    assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [64, 64]
 
 
 def test_classes_have_the_names_that_an_overlay_gives_them(tmp_path):

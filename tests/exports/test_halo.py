@@ -72,6 +72,11 @@ def test_the_smallest_input_keeps_one_step_and_is_legal_as_all_that_follow_are(l
         assert Geometry(levels, padding).is_legal_input(haloed.smallest_input + n * haloed.step - haloed.lead)
 
 
+def test_a_network_of_one_size_is_refused_since_other_programs_choose_sizes():
+    with pytest.raises(ValueError, match="takes tiles of 224 voxels only"):
+        WithHalo(torch.nn.Identity(), Geometry(levels=0, padding="same", margin=28, tile=224))
+
+
 def test_a_network_that_does_not_say_its_geometry_is_refused():
     with pytest.raises(ValueError, match=r"give geometry=Geometry\(levels, padding\)"):
         WithHalo(torch.nn.Identity())

@@ -139,12 +139,46 @@ def test_a_same_padded_network_takes_any_margin_on_its_grid():
         ({"margin": -2}, "margin must be 0 or more voxels, got -2"),
         ({"padding": "same", "margin": 100}, "must be a multiple of 16, got 100"),
         ({"margin": 90}, "a valid network with 4 levels loses 92 voxels, not 90"),
+        ({"levels": 0, "padding": "same", "margin": 16, "tile": 32}, "must have 33 voxels, or .* 1 more, got 32"),
+        ({"levels": 5, "padding": "same", "margin": 32, "tile": 250}, "must have 96 voxels, or .* 32 more, got 250"),
+        ({"tile": 570}, "with 4 levels and margins of 92 voxels must have 204 voxels, or .* 16 more, got 570"),
+        ({"tile": 188}, "must have 204 voxels"),
+        ({"levels": 0, "padding": "same", "margin": 0, "tile": 0}, "must have 1 voxels"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_a_geometry_that_no_network_has_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Geometry(**options)
+
+
+ONE_SIZE = [
+    pytest.param(Geometry(0, "same", 28, 224), 224, 168, id="a transformer's"),
+    pytest.param(Geometry(0, "same", 0, 7), 7, 7, id="no margin"),
+    pytest.param(Geometry(5, "same", 32, 224), 224, 160, id="same padding on a pooling grid"),
+    pytest.param(Geometry(4, "valid", tile=572), 388, 384, id="the paper's"),
+]
+
+
+@pytest.mark.parametrize(("geometry", "answered", "stride"), ONE_SIZE)
+def test_a_network_of_one_size_passes_it_and_no_other_whatever_is_wanted(geometry, answered, stride):
+    tile = geometry.tile
+    assert [size for size in range(-5, 800) if geometry.is_legal_input(size)] == [tile] == [geometry.smallest_input]
+    assert geometry.output_size(tile) == answered == tile - 2 * geometry.loss
+    for wanted in (1, tile, 1000):
+        assert geometry.input_size(wanted) == tile
+        assert geometry.window_size(wanted) == answered  # a training window has no halo
+        assert geometry.stride(wanted) == stride
+    for other in (tile - 1, tile + 1, 2 * tile):
+        with pytest.raises(ValueError, match=f"takes inputs of {tile} voxels only, got {other}"):
+            geometry.output_size(other)
+
+
+@pytest.mark.parametrize("size", [1, 100, 224, 500])
+def test_a_network_of_one_size_reads_its_tile_also_beyond_the_border_of_the_image(size):
+    geometry = Geometry(0, "same", margin=28, tile=224)
+    assert geometry.read_window(0, 10, size) == slice(-28, 196)
+    assert geometry.read_window(168, 10, size) == slice(140, 364)
 
 
 @pytest.mark.parametrize("method", ["input_size", "window_size", "stride"])

@@ -3,17 +3,19 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from overtile.geometry import Geometry, Tile, fitted_output_size, fitted_strips, plan_tiles
 
 GEOMETRIES = [Geometry(levels, padding) for levels in range(5) for padding in ("valid", "same")]
+ONE_SIZE = [Geometry(0, "same", 3, tile=19), Geometry(0, "same", 0, tile=5), Geometry(2, "same", 4, tile=32)]
+ONE_SIZE += [Geometry(1, tile=20), Geometry(4, "valid", tile=572)]
 
 
 @st.composite
 def plans(draw):
-    geometry = draw(st.sampled_from(GEOMETRIES))
+    geometry = draw(st.sampled_from(GEOMETRIES + ONE_SIZE))
     shape = draw(st.lists(st.integers(1, 40), min_size=1, max_size=3))
     output_size = [draw(st.integers(1, 60)) for _ in shape]
     return shape, output_size, geometry
@@ -35,7 +37,7 @@ def test_write_windows_partition_the_image(plan):
 def test_every_pass_answers_for_all_that_its_tile_writes(plan):
     """Nothing is read that the network cannot pass, nothing written that it does not answer, with full context."""
     shape, output_size, geometry = plan
-    same = geometry.padding == "same"
+    same = geometry.padding == "same" and geometry.tile is None
     for tile in plan_tiles(shape, output_size, geometry):
         for read, write, size in zip(tile.read, tile.write, shape, strict=True):
             end = max(size + -size % geometry.step, 2 * geometry.step)  # the image, filled up to a legal size
@@ -48,16 +50,25 @@ def test_every_pass_answers_for_all_that_its_tile_writes(plan):
 
 @settings(max_examples=150, deadline=None)
 @given(plans())
-def test_all_tiles_of_a_valid_network_have_one_size(plan):
+def test_all_tiles_of_a_valid_network_have_one_size_and_of_a_network_of_one_size_that(plan):
     shape, output_size, geometry = plan
     shapes = {tile.input_shape for tile in plan_tiles(shape, output_size, geometry)}
-    assert len(shapes) == 1 or geometry.padding == "same"
+    assert len(shapes) == 1 or (geometry.padding == "same" and geometry.tile is None)
+    assert geometry.tile is None or shapes == {(geometry.tile,) * len(shape)}
+
+
+@pytest.mark.parametrize("geometry", ONE_SIZE, ids=str)
+@pytest.mark.parametrize("shape", [(1,), (40, 31), (9, 17, 30)], ids=str)
+@pytest.mark.parametrize("limit", [0, 1e4, 1e9])
+def test_what_is_fitted_for_a_network_of_one_size_does_not_depend_on_the_limit(shape, geometry, limit):
+    assert fitted_output_size(shape, geometry, limit) == (geometry.window_size(1),) * len(shape)
 
 
 @settings(max_examples=100, deadline=None)
 @given(plans())
 def test_a_wanted_output_is_rounded_up_by_less_than_two_steps(plan):
     shape, output_size, geometry = plan
+    assume(geometry.tile is None)
     shape = [size + 400 for size in shape]  # more than the first tile reads
     tiles = [plan_tiles([size], [wanted], geometry)[0] for size, wanted in zip(shape, output_size, strict=True)]
     for tile, wanted in zip(tiles, output_size, strict=True):

@@ -1,5 +1,9 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import nn
 
@@ -33,19 +37,90 @@ class Wrapped(nn.Module):
         return self.module(*args)
 
 
+ONE_SIZE = [
+    Geometry(0, "same", 3, tile=19),
+    Geometry(0, "same", 0, tile=17),
+    Geometry(2, "same", 4, tile=32),
+    Geometry(1, tile=34),
+]
+ONE_SIZE_IDS = ["tile 19", "tile 17", "tile 32", "tile 34, valid"]
 SHAPES = [(1, 1), (1, 37), (3, 2), (16, 16), (40, 50), (33, 64), (1, 1, 1), (5, 2, 9), (12, 7, 20)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     "geometry",
-    [Geometry(1), Geometry(3), Geometry(4), Geometry(2, "same"), Geometry(1, "same", 0)],
-    ids=["valid1", "valid3", "valid4", "same2", "no-margin"],
+    [Geometry(1), Geometry(3), Geometry(4), Geometry(2, "same"), Geometry(1, "same", 0), *ONE_SIZE],
+    ids=["valid1", "valid3", "valid4", "same2", "no-margin", *ONE_SIZE_IDS],
 )
 @pytest.mark.parametrize("output_size", [1, 17, None])
 def test_the_identity_gives_the_image_back_voxel_for_voxel(shape, geometry, output_size):
-    image = torch.rand(2, 3, *shape)
-    assert torch.equal(OverlapTileInferer(output_size)(image, Cropped(geometry)), image)
+    image, network = torch.rand(2, 3, *shape), Cropped(geometry)
+    assert torch.equal(OverlapTileInferer(output_size)(image, network), image)
+    assert geometry.tile is None or set(network.shapes) == {(geometry.tile,) * len(shape)}
+
+
+@pytest.mark.parametrize("geometry", ONE_SIZE, ids=ONE_SIZE_IDS)
+@pytest.mark.parametrize("averaging", ["none", "all"])
+@pytest.mark.parametrize("memory_limit", [1e-9, 1e9])
+def test_no_memory_limit_and_no_symmetry_changes_the_tiles_of_a_network_of_one_size(geometry, averaging, memory_limit):
+    image, network = torch.rand(1, 1, 33, 64), Cropped(geometry)
+    inferer = OverlapTileInferer(averaging=averaging, memory_limit=memory_limit)
+    torch.testing.assert_close(inferer(image, network), image)
+    kept = geometry.tile - 2 * geometry.margin
+    tiles = math.ceil(33 / kept) * math.ceil(64 / kept)
+    assert network.shapes == [(geometry.tile,) * 2] * tiles * (8 if averaging == "all" else 1)
+
+
+class Surroundings(nn.Module):
+    """Zero-padded, of one size: sums a voxel's surroundings with random weights, no farther than its margin."""
+
+    def __init__(self, dims, tile, reach, margin):
+        super().__init__()
+        self.geometry = Geometry(0, "same", margin, tile)
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.rand(1, 1, *[2 * reach + 1] * dims, generator=generator, dtype=torch.float64)
+
+    def forward(self, image):
+        if set(image.shape[2:]) != {self.geometry.tile}:
+            raise ValueError(f"the only size is {self.geometry.tile}, got {tuple(image.shape)}")
+        convolution = F.conv2d if image.ndim == 4 else F.conv3d
+        return convolution(image, self.weight, padding="same")
+
+
+def voxel_by_voxel(image, weight):
+    """Slow twin: a window of its own around each voxel of the image, which NumPy mirrors."""
+    reach, kernel = weight.shape[-1] // 2, weight.numpy()[0, 0]
+    around = np.pad(image.numpy(), [(0, 0)] * 2 + [(reach, reach)] * kernel.ndim, mode="reflect")
+    answer = np.empty(image.shape)
+    for voxel in np.ndindex(*image.shape[2:]):
+        window = around[(0, 0, *(slice(at, at + 2 * reach + 1) for at in voxel))]
+        answer[(0, 0, *voxel)] = (window * kernel).sum()
+    return torch.from_numpy(answer)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (2, 9), (13, 13), (14, 12), (30, 41), (3, 1, 5), (9, 9, 9), (8, 20, 11)], ids=str
+)
+def test_tiles_of_one_size_equal_a_window_for_each_voxel_where_the_margin_holds_all_it_depends_on(shape):
+    tile, image = 13 if len(shape) == 2 else 9, torch.rand(1, 1, *shape, dtype=torch.float64)
+    network = Surroundings(len(shape), tile, reach=2, margin=2)
+    expected = voxel_by_voxel(image, network.weight)
+    torch.testing.assert_close(OverlapTileInferer()(image, network), expected)
+    too_narrow = Surroundings(len(shape), tile, reach=2, margin=1)
+    assert not torch.allclose(OverlapTileInferer()(image, too_narrow), expected)
+
+
+def test_an_output_size_beyond_the_tile_of_a_network_of_one_size_is_refused():
+    network = Cropped(Geometry(0, "same", 28, tile=224))
+    with pytest.raises(
+        ValueError, match=r"output_size 388 is more than 224, .* tiles of 224 voxels only; leave it out"
+    ):
+        OverlapTileInferer(388)(torch.rand(1, 1, 20, 20), network)
+    with pytest.raises(ValueError, match=r"output_size \(20, 400\) is more than 388, .* tiles of 572 voxels only"):
+        OverlapTileInferer((20, 400))(torch.rand(1, 1, 20, 20), Cropped(Geometry(4, tile=572)))
+    OverlapTileInferer(224)(torch.rand(1, 1, 20, 20), network)
+    assert network.shapes == [(224, 224)]
 
 
 @pytest.mark.parametrize("averaging", ["flips", "rotations", "all"])

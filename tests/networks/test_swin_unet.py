@@ -1,5 +1,7 @@
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -304,19 +306,22 @@ def test_onnx_runtime_answers_as_the_network_for_batches_of_any_size(small, tmp_
         torch.testing.assert_close(torch.from_numpy(answer), network(image), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"patch": 4, "window": 8, "image_size": 64}], ids=str)
-def test_an_image_of_any_shape_is_tiled_where_the_size_is_a_power_of_two(small, options):
-    network = small(**options)
-    size = network.image_size
-    image = torch.rand(1, 1, size + 6, 2 * size + 1)
-    answer = OverlapTileInferer(output_size=size)(image, network)
-    mirrored = F.pad(image, (0, size - 1, 0, size - 6), mode="reflect")
+@pytest.mark.parametrize("shape", [(5, 30), (32, 32), (70, 33)], ids=str)
+@pytest.mark.parametrize(
+    ("options", "size", "margin"), [({}, 32, 4), ({"image_size": 56, "window": 7}, 56, 7)], ids=["32", "56"]
+)
+def test_an_image_of_any_shape_is_tiled_and_the_middle_of_each_tile_is_kept(small, options, size, margin, shape):
+    network, image, kept = small(**options), torch.rand(1, 1, *shape), size - 2 * margin
+    answer = OverlapTileInferer()(image, network)
+    around = [(0, 0), (0, 0), (margin, size), (margin, size)]
+    mirrored = torch.from_numpy(np.pad(image.numpy(), around, mode="reflect"))
     with torch.no_grad():
-        for row in (0, size):
-            for column in (0, size, 2 * size):
-                tile = network(mirrored[..., row : row + size, column : column + size])
-                kept = answer[..., row : row + size, column : column + size]
-                torch.testing.assert_close(kept, tile[..., : kept.shape[2], : kept.shape[3]])
+        for row, column in itertools.product(*(range(0, axis, kept) for axis in shape)):
+            middle = network(mirrored[..., row : row + size, column : column + size])[
+                ..., margin:-margin, margin:-margin
+            ]
+            here = answer[..., row : row + kept, column : column + kept]
+            torch.testing.assert_close(here, middle[..., : here.shape[2], : here.shape[3]])
 
 
 @pytest.mark.parametrize(
@@ -337,7 +342,8 @@ def test_an_image_that_does_not_fit_is_refused_with_the_remedy(small, shape, mes
     ("options", "message"),
     [
         ({"image_size": 36}, r"image_size must be a multiple of patch \* 2 \*\* \(levels - 1\) = 8"),
-        ({"image_size": 40}, "whole windows of 4 tokens .* multiple of 32"),
+        ({"image_size": 40}, "whole windows of 4 tokens .* multiple of 32, or .* windows that fit: 5, 10, 20$"),
+        ({"image_size": 224, "patch": 4, "window": 8}, "windows that fit: 2, 7, 14, 28, 56$"),
         ({"depths": (2, 2)}, "depths and heads"),
         ({"depths": (2,), "heads": (1,)}, "two or more levels"),
         ({"depths": (2, 0, 2)}, "depths"),

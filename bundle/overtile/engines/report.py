@@ -185,6 +185,8 @@ def _summary(network: torch.nn.Module) -> str:
     """Kind, depth and size of a network."""
     parts = [type(network).__name__]
     geometry = getattr(network, "geometry", None)
-    if isinstance(geometry, Geometry):
+    if isinstance(geometry, Geometry) and geometry.tile is not None:
+        parts.append(f"tiles of {geometry.tile} voxels")
+    elif isinstance(geometry, Geometry):
         parts += [f"{geometry.levels} levels", f"{geometry.padding} convolutions"]
     return ", ".join([*parts, f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters"])

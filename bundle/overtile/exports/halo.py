@@ -33,7 +33,7 @@ class WithHalo(nn.Module):
             called with (y, x) or (z, y, x).
 
     Raises:
-        ValueError: for a network without a geometry where none is given.
+        ValueError: for a network without a geometry where none is given, or one that takes one size only.
 
     Examples:
         >>> from overtile.networks import UNet
@@ -54,6 +54,11 @@ class WithHalo(nn.Module):
         known = geometry if geometry is not None else getattr(network, "geometry", None)
         if not isinstance(known, Geometry):
             raise ValueError("the network does not say what it does to sizes; give geometry=Geometry(levels, padding)")
+        if known.tile is not None:
+            raise ValueError(
+                f"this network takes tiles of {known.tile} voxels only, and other programs choose sizes of their own: "
+                "export one that takes more sizes"
+            )
         self.network = network
         self.reverse_axes = reverse_axes
         self.step = known.step

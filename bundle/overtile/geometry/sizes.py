@@ -35,7 +35,9 @@ class Geometry:
 
     A *valid* network answers for its input less ``margin`` voxels on each side. A *same*-padded network answers
     for all of its input; there ``margin`` is the context that the inferer reads within the image and throws away (a
-    halo). Every public size of this project is a size that this class calls legal.
+    halo). A network of *one size* takes inputs of ``tile`` voxels and no others; so a tile at the border of the image
+    is filled up by mirroring, whatever the padding. Every public size of this project is one that this class calls
+    legal.
 
     Args:
         levels: number of 2x down-samplings, at least 0.
@@ -44,10 +46,12 @@ class Geometry:
             and for ``"same"`` the next multiple of ``2**levels`` that holds its whole receptive field
             (107 voxels to one side for four levels, so 112). A valid network without a pooling grid (levels 0) may have
             any other: what it loses.
+        tile: the only input size that the network takes, as transformers with an embedding of each place; else None.
 
     Raises:
         ValueError: if ``levels`` or ``margin`` is negative, or the margin of a same-padded network is no multiple of
-            ``2**levels`` (its tiles would then lie on another pooling grid than the whole image).
+            ``2**levels`` (its tiles would then lie on another pooling grid than the whole image), or ``tile`` is no
+            legal input or has less than ``2**levels`` voxels between its margins.
 
     Examples:
         >>> paper = Geometry(levels=4)
@@ -55,6 +59,9 @@ class Geometry:
         (388, 572, 92)
         >>> Geometry(levels=3).output_size(132), Geometry(levels=3).output_size(116)
         (44, 28)
+        >>> transformer = Geometry(levels=0, padding="same", margin=28, tile=224)
+        >>> transformer.input_size(500), transformer.window_size(100), transformer.stride(100)
+        (224, 224, 168)
         >>> paper.output_size(570)
         Traceback (most recent call last):
         ...
@@ -65,6 +72,7 @@ the nearest are 556 and 572
     levels: int = 4
     padding: Padding = "valid"
     margin: int = -1
+    tile: int | None = None
 
     def __post_init__(self) -> None:
         if self.levels < 0:
@@ -85,6 +93,12 @@ the nearest are 556 and 572
             )
         elif self.padding == "valid" and self.levels > 0 and self.margin != natural:
             raise ValueError(f"a valid network with {self.levels} levels loses {natural} voxels, not {self.margin}")
+        smallest = self._round_up(2 * self.margin + self.step)
+        if self.tile is not None and (self.tile < smallest or self.tile != self._round_up(self.tile)):
+            raise ValueError(
+                f"a tile with {self.levels} levels and margins of {self.margin} voxels must have {smallest} voxels, or "
+                f"a multiple of {self.step} more, got {self.tile}"
+            )
 
     @property
     def step(self) -> int:
@@ -99,7 +113,7 @@ the nearest are 556 and 572
     @property
     def smallest_input(self) -> int:
         """Smallest legal input of one pass: 188 for the 2D paper (output 4), 92 for the 3D paper (output 4)."""
-        return self.step if self.padding == "same" else self.input_size(1)
+        return self.step if self.padding == "same" and self.tile is None else self.input_size(1)
 
     @property
     def _residue(self) -> int:
@@ -107,18 +121,23 @@ the nearest are 556 and 572
         return 0 if self.padding == "same" else 4 * (self.step - 1) % self.step
 
     def _round_up(self, size: int) -> int:
-        return -(-size // self.step) * self.step
+        """The next size on the grid of legal inputs."""
+        return size + (self._residue - size) % self.step
 
     def is_legal_input(self, size: int) -> bool:
         """Whether a pass over ``size`` voxels cuts none in a pooling and leaves at least one."""
-        return size >= self.smallest_input and (size - self._residue) % self.step == 0
+        if self.tile is not None:
+            return size == self.tile
+        return size >= self.smallest_input and size == self._round_up(size)
 
     def output_size(self, input_size: int) -> int:
         """Size of the network's output for one input size.
 
         Raises:
-            ValueError: if a pooling would lose voxels; names the nearest legal sizes.
+            ValueError: if a pooling would lose voxels, or the network does not take this size; names legal sizes.
         """
+        if self.tile is not None and input_size != self.tile:
+            raise ValueError(f"this network takes inputs of {self.tile} voxels only, got {input_size}: use such tiles")
         if not self.is_legal_input(input_size):
             below = input_size - (input_size - self._residue) % self.step
             nearest = [size for size in (below, below + self.step) if size >= self.smallest_input]
@@ -129,27 +148,31 @@ the nearest are 556 and 572
         return input_size - 2 * self.loss
 
     def input_size(self, output_size: int) -> int:
-        """Smallest legal input whose output, less the halo of a same-padded network, holds ``output_size`` voxels."""
+        """Smallest legal input whose output, less the halo of a same-padded network, holds ``output_size`` voxels.
+
+        For a network of one size it is that, whatever is wanted.
+        """
         if output_size < 1:
             raise ValueError(f"an output has at least one voxel per axis, got {output_size}")
-        wanted = output_size + 2 * self.margin
-        return wanted + (self._residue - wanted) % self.step
+        return self.tile or self._round_up(output_size + 2 * self.margin)
 
     def window_size(self, output_size: int) -> int:
         """Smallest legal write window of at least ``output_size`` voxels: what a training window should have.
+
+        For a network of one size it is all that it answers, whatever is wanted.
 
         Examples:
             >>> Geometry(levels=4).window_size(388), Geometry(levels=4).window_size(200)
             (388, 212)
         """
-        return self.input_size(output_size) - 2 * self.margin
+        return self.input_size(output_size) - 2 * (self.margin if self.tile is None else self.loss)
 
     def read_window(self, start: int, output_size: int, size: int) -> slice:
         """What a tile reads of an image axis of ``size`` voxels to answer for ``output_size`` of them from ``start``.
 
-        A valid network's margin may lie outside the image. A same-padded network pads at the border of the image as it
-        learnt to at that of its training windows: there the tile ends, but for what is missing to a legal size (and
-        to two steps, which networks that pad by mirroring need).
+        The margin of a valid network may lie outside the image, and so may that of a network of one size. Any other
+        same-padded network pads at the border of the image as it learnt to at that of its training windows: there the
+        tile ends, but for what is missing to a legal size (and to two steps, for networks that pad by mirroring).
 
         Examples:
             >>> Geometry(levels=3).read_window(0, 44, size=100)
@@ -161,7 +184,7 @@ the nearest are 556 and 572
         """
         first = start - self.margin
         last = first + self.input_size(output_size)
-        if self.padding == "valid":
+        if self.padding == "valid" or self.tile is not None:
             return slice(first, last)
         return slice(max(first, 0), min(last, max(self._round_up(size), 2 * self.step)))
 
@@ -170,4 +193,4 @@ the nearest are 556 and 572
 
         Outputs of the 2D network are 4 mod 16, so tiles that abut at 388 are not identical to one pass: 384 are.
         """
-        return max(self.window_size(output_size) // self.step, 1) * self.step
+        return max((self.input_size(output_size) - 2 * self.margin) // self.step, 1) * self.step

@@ -42,7 +42,7 @@ def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geome
     Write corners lie on multiples of ``2**levels``, so every tile sees the pooling grid of the whole image and the
     stitched result does not depend on ``output_size``. All tiles of a valid network have one size. Those of a
     same-padded network end at the border of the image, where the network pads as it did in training; only up to the
-    next legal size is the image mirrored.
+    next legal size is the image mirrored. A network of one size has tiles of that size, whatever is wanted.
 
     Args:
         shape: spatial shape of the image.
@@ -58,6 +58,8 @@ def plan_tiles(shape: Sequence[int], output_size: Sequence[int], geometry: Geome
         (4, slice(-92, 480, None), slice(0, 384, None), slice(384, 512, None))
         >>> plan_tiles((35,), (40,), Geometry(levels=3, padding="same"))
         [Tile(read=(slice(0, 40, None),), write=(slice(0, 35, None),))]
+        >>> plan_tiles((35,), (40,), Geometry(levels=0, padding="same", margin=8, tile=64))
+        [Tile(read=(slice(-8, 56, None),), write=(slice(0, 35, None),))]
     """
     if len(shape) != len(output_size):
         raise ValueError(f"an image of shape {tuple(shape)} needs one output size per axis, got {tuple(output_size)}")

@@ -40,7 +40,8 @@ class OverlapTileInferer(Inferer):
     same-padded network, which fills in its own borders, it is that of one pass over the image itself, mirrored only up
     to the next legal size. This holds for networks whose answer at a voxel depends on its surroundings only: without
     normalisation, or with batch norm in evaluation mode. Instance and group norm take their statistics from the tile,
-    so with them the result depends on ``output_size``.
+    so with them the result depends on ``output_size``. Networks of one size, most of which attend to all of a tile, get
+    tiles of that size, of which the middle is kept.
 
     Every voxel is written once: there is no blending, and no work beyond the overlap of the reading windows. Without a
     given ``output_size`` a :class:`UNet` is streamed: rows of the image pass through it strip by strip, every layer
@@ -49,7 +50,7 @@ class OverlapTileInferer(Inferer):
     Args:
         output_size: wanted write window, one number or one per spatial axis, rounded up to a legal size;
             None chooses what costs least within ``memory_limit``: strips where the network can be streamed (see
-            :func:`can_stream`), else tiles.
+            :func:`can_stream`), else tiles. A network of one size needs none, and no limit changes its tiles.
         memory_limit: GiB that a pass of the network may take for its activations (not the image, the result or the
             weights), used when ``output_size`` is None. The estimate is rough, on the safe side for the U-Net; see
             :func:`activation_bytes`. Where even the smallest tile or strip needs more, the smallest is taken.
@@ -149,14 +150,19 @@ class OverlapTileInferer(Inferer):
 
     def _output_size(self, image: torch.Tensor, network: Callable[..., Any], geometry: Geometry) -> tuple[int, ...]:
         shape = tuple(image.shape[2:])
-        if isinstance(self.output_size, int):
-            return (self.output_size,) * len(shape)
         if self.output_size is not None:
-            if len(self.output_size) != len(shape):
+            size = self.output_size
+            wanted = (size,) * len(shape) if isinstance(size, int) else tuple(size)
+            if len(wanted) != len(shape):
+                raise ValueError(f"output_size {wanted} does not fit an image with {len(shape)} spatial axes")
+            if geometry.tile is not None and max(wanted) > geometry.window_size(1):
                 raise ValueError(
-                    f"output_size {tuple(self.output_size)} does not fit an image with {len(shape)} spatial axes"
+                    f"output_size {size} is more than {geometry.window_size(1)}, the voxels that this network answers: "
+                    f"it takes tiles of {geometry.tile} voxels only; leave it out"
                 )
-            return tuple(self.output_size)
+            return wanted
+        if geometry.tile is not None:
+            return (geometry.tile,) * len(shape)
         fitted = (geometry.step,) * len(shape)
         for _ in range(2):  # the larger a valid network's tile, the more its layers behind the skips take per voxel
             probe = tuple(map(geometry.input_size, fitted))

@@ -8,22 +8,24 @@ from overtile.geometry import Geometry
 from overtile.networks.layers import check_axes
 
 
-def fixed_geometry(image_size: int) -> Geometry:
-    """Geometry of a same-padded network for tiles of ``image_size`` voxels, side by side and without a halo.
+def fixed_geometry(image_size: int, patch: int) -> Geometry:
+    """Geometry of a same-padded network that takes tiles of ``image_size`` voxels only.
 
-    The step is the largest power of two that divides the size. So where the size is a power of two, every tile of an
-    image of any shape has this very size if it is the inferer's ``output_size`` too; else only images do whose sides
-    are multiples of it.
+    Tiles lie three quarters of their size apart, rounded up to patches, so that the patches of all tiles lie on one
+    grid. The rest is their margin, about an eighth on each side: what lies there has context on one side only.
 
     Args:
-        image_size: voxels per axis.
+        image_size: voxels per axis, a multiple of ``patch``.
+        patch: voxels per axis of a token.
 
     Examples:
-        >>> fixed_geometry(256), fixed_geometry(224).step
-        (Geometry(levels=8, padding='same', margin=0), 32)
+        >>> fixed_geometry(256, patch=16)
+        Geometry(levels=0, padding='same', margin=32, tile=256)
+        >>> [fixed_geometry(size, patch=16).margin for size in (32, 64, 96, 224)]
+        [0, 8, 8, 24]
     """
-    levels = (image_size & -image_size).bit_length() - 1
-    return Geometry(levels=levels, padding="same", margin=0)
+    stride = -(-3 * image_size // (4 * patch)) * patch
+    return Geometry(levels=0, padding="same", margin=(image_size - stride) // 2, tile=image_size)
 
 
 def accepted(image: torch.Tensor, in_channels: int, image_size: int) -> torch.Tensor:
@@ -43,8 +45,7 @@ def accepted(image: torch.Tensor, in_channels: int, image_size: int) -> torch.Te
         if tuple(image.shape[2:]) != (image_size, image_size):
             raise ValueError(
                 f"this network takes images of {image_size} x {image_size} voxels only, its image_size, got "
-                f"{tuple(image.shape[2:])}; cut others into tiles of that size, as OverlapTileInferer(output_size="
-                f"{image_size}) does with images of any shape where image_size is a power of two"
+                f"{tuple(image.shape[2:])}; cut others into tiles of that size, as OverlapTileInferer does"
             )
     return image.expand(-1, 3, -1, -1) if in_channels == 1 else image
 

@@ -29,8 +29,8 @@ class SwinUNet(nn.Module):
             is that of pre-trained weights.
         out_channels: classes K, background included.
         image_size: voxels per axis, a multiple of ``patch * 2 ** (levels - 1)`` that leaves whole windows on every
-            level, so 224 or a multiple of it at the defaults; with ``window=8`` also 256. No other size passes; see
-            :attr:`geometry` and :func:`fixed_geometry`.
+            level, so 224 or a multiple of it at the defaults, and 256 with ``window=8``. No other size passes; the
+            inferer cuts images into such tiles, see :func:`fixed_geometry`.
         patch: voxels per axis of a token.
         features: channels of the first level; doubled on every level.
         depths: blocks of each level on the way down. The way up has as many, but none on the lowest level (what the
@@ -69,7 +69,7 @@ class SwinUNet(nn.Module):
         _check_options(in_channels, out_channels, patch, features, depths, heads, window, mlp_ratio, drop_path)
         sizes = _level_sizes(image_size, patch, len(depths), window)
         widths = [features * 2**level for level in range(len(depths))]
-        self.geometry = fixed_geometry(image_size)
+        self.geometry = fixed_geometry(image_size, patch)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.image_size = image_size
@@ -199,10 +199,16 @@ def _level_sizes(image_size: int, patch: int, levels: int, window: int) -> list[
         raise ValueError(
             f"image_size must be a multiple of patch * 2 ** (levels - 1) = {step} voxels, got {image_size}"
         )
-    if any(size > window and size % window for size in sizes):
+
+    def fits(window: int) -> bool:
+        return all(size <= window or size % window == 0 for size in sizes)
+
+    if not fits(window):
+        fitting = ", ".join(str(other) for other in range(2, sizes[0] + 1) if fits(other))
         raise ValueError(
             f"each level must have whole windows of {window} tokens per axis, or less than one window, got "
-            f"{sizes} tokens for image_size {image_size}; choose it as a multiple of {step * window}, or another window"
+            f"{sizes} tokens for image_size {image_size}; choose it as a multiple of {step * window}, or one of the "
+            f"windows that fit: {fitting}"
         )
     return sizes
 

@@ -28,7 +28,7 @@ class TransUNet(nn.Module):
             is that of pre-trained weights.
         out_channels: classes K, background included.
         image_size: voxels per axis, a multiple of 16, at least 32. Each place at 1/16 has a learnt embedding, so no
-            other size passes; see :attr:`geometry` and :func:`fixed_geometry`.
+            other size passes; the inferer cuts images into such tiles, see :func:`fixed_geometry`.
         features: channels of the ResNet's first convolution; its stages have 4, 8 and 16 times as many.
         units: residual units of the three stages.
         hidden: channels of a token.
@@ -78,7 +78,7 @@ class TransUNet(nn.Module):
             raise ValueError(f"hidden must be a multiple of heads, got {hidden} and {heads}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
-        self.geometry = fixed_geometry(image_size)
+        self.geometry = fixed_geometry(image_size, patch=16)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.image_size = image_size
