@@ -9,7 +9,7 @@ CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
-    ("pytest", *sys.argv[1:]),
+    ("pytest", "-n", "auto", "--maxprocesses", "8", "--dist", "loadfile", *sys.argv[1:]),  # a process per core
 )
 
 if __name__ == "__main__":

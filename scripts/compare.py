@@ -31,6 +31,7 @@ from overtile.reports import (
     network_figure,
     network_page,
     network_table,
+    number,
     write_network_csv,
 )
 
@@ -100,7 +101,8 @@ def shared_options(rest: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: if they are not pairs of ``--name value``, or set what the comparison sets.
     """
-    names, values = rest[::2], rest[1::2]
+    parts = [part for given in rest for part in (given.split("=", 1) if given.startswith("--") else [given])]
+    names, values = parts[::2], parts[1::2]
     if len(names) != len(values) or not all(name.startswith("--") for name in names):
         raise ValueError(f"options for the trainings are pairs --name value, got {' '.join(rest)}")
     options = {name.removeprefix("--"): value for name, value in zip(names, values, strict=True)}
@@ -155,7 +157,7 @@ def planned_as(plan: Path) -> Any:
 
 def asked(one: Contender, options: argparse.Namespace, shared: dict[str, str]) -> dict[str, Any]:
     """What makes a result what it is, to be compared with what is on disk."""
-    digests = {file.name: sha256(file.read_bytes()).hexdigest()[:16] for file in one.files}
+    digests = [[file.name, sha256(file.read_bytes()).hexdigest()[:16]] for file in one.files]
     return {"files": digests, "options": shared, "minutes": options.minutes, "steps": options.steps}
 
 
@@ -170,6 +172,7 @@ def compared(one: Contender, options: argparse.Namespace, shared: dict[str, str]
             plan_file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if not (one.folder / "scores.json").is_file():
+            print(f"{says} {EPOCHS * plan['steps_per_epoch']:,} steps, {one.folder / 'log.txt'}", flush=True)
             places = {"output_dir": str(one.folder), "ckpt_dir": str(one.folder / "models")}
             length = {"max_epochs": str(EPOCHS), "steps_per_epoch": str(plan["steps_per_epoch"])}
             run("training", one, {**shared, **places, **length, "resume": "true"})
@@ -178,7 +181,7 @@ def compared(one: Contender, options: argparse.Namespace, shared: dict[str, str]
         print(f"{says} {error}", file=sys.stderr, flush=True)
         return NetworkResult(one.name, remark=str(error))
     found = result(one)
-    print(f"{says} {found.score:.4f} after {found.steps} steps: {one.folder / 'report.html'}", flush=True)
+    print(f"{says} {number(found.score)}, {one.folder / 'report.html'}", flush=True)
     return found
 
 
@@ -193,7 +196,7 @@ def planned(one: Contender, options: argparse.Namespace, shared: dict[str, str],
     shutil.rmtree(trial)
     step, validation = costs["training"]["seconds_per_step"], costs["inference"]["total_seconds"]
     steps = max(int((60 * options.minutes / EPOCHS - validation) / step), 1)
-    print(f"{says} {step:.2g} s a step, {validation:.2g} s a validation, {EPOCHS * steps:,} steps", flush=True)
+    print(f"{says} {step:.2g} s a step, {validation:.2g} s a validation", flush=True)
     return steps
 
 
@@ -225,9 +228,11 @@ def result(one: Contender) -> NetworkResult:
         json.loads((one.folder / name).read_text(encoding="utf-8")) for name in ("scores.json", "costs.json")
     )
     training, inference = costs["training"], costs["inference"]
+    score = found["scores"][found["headline"]["metric"]]
     return NetworkResult(
         name=one.name,
-        score=found["scores"][found["headline"]["metric"]],
+        score=score,
+        remark="" if score is not None else "the metric has no value on these images",
         parameters=inference["parameters"],
         steps=training["steps"],
         training_seconds=training["seconds"],

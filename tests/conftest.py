@@ -1,5 +1,6 @@
 """What more than one test file needs: a tiny data set, and the bundle's workflows with tiny settings."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.utils import set_determinism
 
+from overtile.exports import write_onnx
 from overtile.networks import UNet
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread for each, and for what it starts
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # one level: 12 voxels of margin less 4, so a window of 20 voxels is read from 28; a step takes milliseconds
 TINY = {
@@ -43,6 +49,20 @@ def random_u_net():
         return net.eval()
 
     return make
+
+
+@pytest.fixture
+def in_onnx_runtime(tmp_path):
+    """Exports a network with an example of its input to ONNX, and returns what answers in its place."""
+    pytest.importorskip("onnx", reason='needs pip install "overtile[onnx]"')
+    onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "overtile[onnx]"')
+
+    def export(network, example):
+        write_onnx(network, example, tmp_path / "network.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+        return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+    return export
 
 
 @pytest.fixture(scope="session")

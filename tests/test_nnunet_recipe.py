@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from overtile.data import sample_folder
-from overtile.exports import write_onnx, write_torchscript
+from overtile.exports import write_torchscript
 from overtile.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,15 +125,11 @@ def trained_network():
     return network.eval()
 
 
-def test_onnx_of_it_answers_with_the_first_head(tmp_path):
-    pytest.importorskip("onnx", reason='needs pip install "overtile[onnx]"')
-    onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "overtile[onnx]"')
+def test_onnx_of_it_answers_with_the_first_head(in_onnx_runtime):
     network, image = trained_network(), torch.randn(2, 1, 16, 24)
-    write_onnx(network, torch.randn(1, 1, 16, 16), tmp_path / "network.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
-    (given,) = session.run(None, {"image": image.numpy()})
+    exported = in_onnx_runtime(network, torch.randn(1, 1, 16, 16))
     with torch.no_grad():
-        np.testing.assert_allclose(given, network(image).numpy(), atol=1e-4)
+        torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=0)
 
 
 def test_without_its_heads_it_is_the_network_of_the_other_overlay_and_can_be_scripted(tmp_path):

@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from overtile.exports import write_onnx
 from overtile.inferers import OverlapTileInferer
 from overtile.losses import WeightedCrossEntropyLoss
 from overtile.networks import FCN
@@ -167,16 +166,12 @@ def test_torchscript_of_it_answers_the_same_at_all_sizes():
 
 @pytest.mark.parametrize("dims", [2, 3])
 @torch.no_grad()
-def test_onnx_of_it_answers_the_same_at_all_sizes(dims, tmp_path):
-    pytest.importorskip("onnx", reason='needs pip install "overtile[onnx]"')
-    onnxruntime = pytest.importorskip("onnxruntime", reason='needs pip install "overtile[onnx]"')
+def test_onnx_of_it_answers_the_same_at_all_sizes(dims, in_onnx_runtime):
     network = small(dims).float()
-    write_onnx(network, torch.randn(1, 1, *(32, 64, 32)[:dims]), tmp_path / "network.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"), providers=["CPUExecutionProvider"])
+    exported = in_onnx_runtime(network, torch.randn(1, 1, *(32, 64, 32)[:dims]))
     for shape in ((32, 64, 32), (40, 33, 20)):
         image = torch.randn(2, 1, *shape[:dims])
-        answer = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-        torch.testing.assert_close(answer, network(image), rtol=0.0, atol=1e-4)
+        torch.testing.assert_close(exported(image), network(image), rtol=0.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 32, 32), (1, 1, 32), (1, 1, 32, 32, 32)], ids=str)

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from overtile.exports import write_onnx
 from overtile.inferers import OverlapTileInferer
 from overtile.networks import SwinUNet
 from overtile.networks.patches import PatchExpanding, PatchMerging
@@ -293,17 +292,11 @@ def test_a_traced_and_an_exported_network_answer_as_the_network(small):
         torch.testing.assert_close(exported(image), network(image))
 
 
-def test_onnx_runtime_answers_as_the_network_for_batches_of_any_size(small, tmp_path):
-    for package in ("onnx", "onnxruntime"):
-        pytest.importorskip(package, reason='needs pip install "overtile[onnx]"')
-    import onnxruntime
-
-    network, image, path = small(), torch.rand(3, 1, 32, 32), tmp_path / "network.onnx"
-    write_onnx(network, image[:1], path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (answer,) = session.run(None, {"image": image.numpy()})
+def test_onnx_runtime_answers_as_the_network_for_batches_of_any_size(small, in_onnx_runtime):
+    network, image = small(), torch.rand(3, 1, 32, 32)
+    exported = in_onnx_runtime(network, image[:1])
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(answer), network(image), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(5, 30), (32, 32), (70, 33)], ids=str)
