@@ -7,24 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {
-    "unet_2015": {"levels": 1, "features": 2, "output_size": 20},
-    "multiresunet": {"levels": 1, "features": 4, "output_size": 16},
-    "transunet": {
-        "features": 4,
-        "network_def#units": [1, 1, 1],
-        "network_def#hidden": 8,
-        "network_def#layers": 1,
-        "network_def#heads": 2,
-        "network_def#mlp": 8,
-        "network_def#decoder": [8, 8, 4, 4, 2],
-        "output_size": 32,
-    },
-    "swin_unet": {"features": 4, "network_def#heads": [1, 1, 1, 1], "output_size": 32},
-}
+SMALL = yaml.safe_load(Path(__file__).with_name("small_networks.yaml").read_text(encoding="utf-8"))
+WITH_ENCODER = ["unet_2015", "multiresunet", "transunet", "swin_unet"]
 WITHOUT_ENCODER = [
     ("vnet", "VNet"),
     ("residual_unet", "UNet"),
@@ -63,7 +51,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", WITH_ENCODER)
 def test_a_training_starts_with_the_encoder_of_the_file(workflow, tmp_path, name):
     path, expected = teacher(name, tmp_path)
     options = {**SMALL[name], **FROZEN}

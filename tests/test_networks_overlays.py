@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from monai.bundle import ConfigParser
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -15,56 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 OVERLAYS = sorted(file.stem for file in (CONFIGS / "networks").glob("*.yaml"))
 
-# settings that make each network small; MONAI's have two poolings then, and VNet has one size
-TWO_POOLINGS = {
-    "network_def#channels": [2, 3, 4],
-    "network_def#strides": [2, 2],
-    "geometry#levels": 2,
-    "output_size": 16,
-}
-SMALL = {
-    "unet_2015": {"levels": 1, "features": 2, "output_size": 20},
-    "unet_release": {"levels": 1, "features": 2, "top_up_features": 3, "output_size": 20},
-    "unet3d_2016": {"levels": 1, "features": 2, "output_size": 12},
-    "vnet": {"output_size": 32},
-    "residual_unet": TWO_POOLINGS,
-    "attention_unet": TWO_POOLINGS,
-    "dynunet": {
-        "network_def#kernel_size": [3, 3, 3],
-        "network_def#strides": [1, 2, 2],
-        "network_def#upsample_kernel_size": [2, 2],
-        "network_def#filters": [2, 3, 4],
-        "geometry#levels": 2,
-        "output_size": 16,
-    },
-    "unetr": {
-        "network_def#feature_size": 2,
-        "network_def#hidden_size": 12,
-        "network_def#mlp_dim": 8,
-        "network_def#num_heads": 2,
-        "output_size": 32,
-    },
-    "multiresunet": {"levels": 1, "features": 4, "output_size": 16},
-    "fcn": {"features": 2, "network_def#hidden": 4, "output_size": 32},
-    "transunet": {
-        "features": 4,
-        "network_def#units": [1, 1, 1],
-        "network_def#hidden": 8,
-        "network_def#layers": 1,
-        "network_def#heads": 2,
-        "network_def#mlp": 8,
-        "network_def#decoder": [8, 8, 4, 4, 2],
-        "output_size": 32,
-    },
-    "swin_unet": {"features": 4, "network_def#heads": [1, 1, 1, 1], "output_size": 32},
-    "patch_classifier": {
-        "features": 2,
-        "network_def#kernels": [2, 3],
-        "network_def#hidden": 3,
-        "network_def#last_size": 2,
-        "output_size": 16,
-    },
-}
+SMALL = yaml.safe_load(Path(__file__).with_name("small_networks.yaml").read_text(encoding="utf-8"))
 ONLY_2D = {"unet_2015", "unet_release", "transunet", "swin_unet"}
 CASES = [
     pytest.param(name, dims, id=f"{name} {dims}D")
@@ -152,6 +104,20 @@ def test_a_network_of_one_size_gets_tiles_of_that_size_of_any_image_in_training_
         for shape in ((7, 31), (96, 96), (33, 100)):
             assert inferer(torch.rand(1, 1, *shape), network.eval()).shape == (1, 2, *shape)
         assert set(sizes) == {(96, 96)}
+
+
+@pytest.mark.parametrize(("name", "dims"), CASES)
+def test_over_an_experiment_it_has_its_classes_and_answers_for_its_training_window(name, dims):
+    needs(name)
+    experiment = "hippocampus" if dims == 3 else "isbi2012"
+    files = [f"experiments/{experiment}.yaml", f"experiments/{experiment}_cpu.yaml", f"networks/{name}.yaml"]
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / file) for file in ("train.json", *["3d.yaml"] * (dims == 3), *files)])
+    with torch.device("meta"):
+        network, geometry = (parser.get_parsed_content(key) for key in ("network_def", "geometry"))
+        window = parser.get_parsed_content("train#random_transforms#0#spatial_size")
+        logits = network.eval()(torch.empty(1, 1, *[window + 2 * geometry.loss] * dims))
+    assert logits.shape == (1, 3 if dims == 3 else 2, *[window] * dims)
 
 
 SYNAPSE = {"in_channels": 3, "out_channels": 9, "output_size": 224}

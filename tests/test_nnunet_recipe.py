@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from monai.bundle import ConfigParser
 
 from overtile.data import sample_folder
@@ -15,15 +16,8 @@ from overtile.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK, RECIPE = "networks/dynunet.yaml", "nnunet.yaml"
-SMALL = {
-    "network_def#kernel_size": [3, 3, 3],
-    "network_def#strides": [1, 2, 2],
-    "network_def#upsample_kernel_size": [2, 2],
-    "network_def#filters": [2, 3, 4],
-    "network_def#deep_supr_num": 1,
-    "geometry#levels": 2,
-    "output_size": 16,
-}
+SETTINGS = yaml.safe_load(Path(__file__).with_name("small_networks.yaml").read_text(encoding="utf-8"))
+SMALL = {**SETTINGS["dynunet"], "network_def#deep_supr_num": 1}
 VOLUME = {"dataset_dir": sample_folder(3), "output_size": 16}
 
 

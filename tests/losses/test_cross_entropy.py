@@ -23,30 +23,11 @@ def energy(logits, label, weight, normalization):
     return total / divisor
 
 
-@st.composite
-def cases(draw):
-    """Logits (B, K, *spatial), label and weight (B, *spatial); some voxels ignored, their labels arbitrary."""
-    batch, classes = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    spatial = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    logits = rng.normal(0, draw(st.sampled_from([0.1, 3.0, 80.0])), (batch, classes, *spatial)).astype(np.float32)
-    weight = rng.uniform(0.1, 11, (batch, *spatial)).astype(np.float32)
-    weight[rng.random(weight.shape) < draw(st.sampled_from([0, 0.3, 1]))] = 0
-    label = rng.integers(0, classes, weight.shape)
-    return logits, np.where(weight > 0, label, rng.choice([-1, 255, classes], weight.shape)), weight
-
-
-def example(spatial=(5, 4), classes=3, batch=2):
-    rng = torch.Generator().manual_seed(0)
-    logits = torch.randn((batch, classes, *spatial), generator=rng)
-    label = torch.randint(classes, (batch, 1, *spatial), generator=rng)
-    return logits, label, torch.rand((batch, 1, *spatial), generator=rng) * 10 + 0.1
-
-
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @settings(max_examples=40, deadline=None)
-@given(cases())
-def test_the_loss_equals_the_papers_sum_over_voxels(normalization, case):
+@given(data=st.data())
+def test_the_loss_equals_the_papers_sum_over_voxels(normalization, weighted_cases, data):
+    case = data.draw(weighted_cases(1))
     logits, label, weight = case
     loss = WeightedCrossEntropyLoss(normalization)(*map(torch.from_numpy, case))
     assert loss.dtype == torch.float32
@@ -55,7 +36,7 @@ def test_the_loss_equals_the_papers_sum_over_voxels(normalization, case):
 
 
 @pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)], ids=["2D", "3D"])
-def test_with_unit_weights_it_is_pytorchs_cross_entropy(spatial):
+def test_with_unit_weights_it_is_pytorchs_cross_entropy(spatial, example):
     logits, label, weight = example(spatial)
     expected = F.cross_entropy(logits, label[:, 0])
     for unit in (None, torch.ones_like(weight)):
@@ -66,7 +47,9 @@ def test_with_unit_weights_it_is_pytorchs_cross_entropy(spatial):
 
 @pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 2)], ids=["2D", "3D"])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_label_and_weight_come_as_two_channels_or_two_tensors_with_or_without_channel_axis(spatial, normalization):
+def test_label_and_weight_come_as_two_channels_or_two_tensors_with_or_without_channel_axis(
+    spatial, normalization, example
+):
     logits, label, weight = example(spatial)
     loss = WeightedCrossEntropyLoss(normalization)
     expected = loss(logits, label, weight)
@@ -76,14 +59,14 @@ def test_label_and_weight_come_as_two_channels_or_two_tensors_with_or_without_ch
     assert torch.equal(loss(logits, label[:, 0], weight), expected)
 
 
-def test_two_channels_are_label_and_weight_also_for_two_classes():
+def test_two_channels_are_label_and_weight_also_for_two_classes(example):
     logits, label, weight = example(classes=2)
     loss = WeightedCrossEntropyLoss()
     torch.testing.assert_close(loss(logits, torch.cat([label, weight], 1)), loss(logits, label, weight))
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32, torch.float64], ids=str)
-def test_labels_and_weights_may_be_of_any_number_type(dtype):
+def test_labels_and_weights_may_be_of_any_number_type(dtype, example):
     logits, label, _ = example(classes=2)
     weight = torch.arange(label.numel()).reshape(label.shape) % 3
     expected = WeightedCrossEntropyLoss()(logits, label, weight.float())
@@ -94,7 +77,7 @@ def test_labels_and_weights_may_be_of_any_number_type(dtype):
 
 @pytest.mark.parametrize("nonsense", [-1, 255, 3])
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_voxel_without_weight_gets_no_gradient_and_its_label_may_be_anything(normalization, nonsense):
+def test_a_voxel_without_weight_gets_no_gradient_and_its_label_may_be_anything(normalization, nonsense, example):
     logits, label, weight = example()
     ignored = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.4
     weight[ignored] = 0
@@ -113,7 +96,7 @@ def test_a_voxel_without_weight_gets_no_gradient_and_its_label_may_be_anything(n
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_the_gradient_is_the_weighted_difference_of_probability_and_truth(normalization):
+def test_the_gradient_is_the_weighted_difference_of_probability_and_truth(normalization, example):
     logits, label, weight = example()
     logits.requires_grad_()
     WeightedCrossEntropyLoss(normalization)(logits, label, weight).backward()
@@ -123,7 +106,7 @@ def test_the_gradient_is_the_weighted_difference_of_probability_and_truth(normal
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_where_every_weight_is_zero_the_loss_and_its_gradient_are_zero(normalization):
+def test_where_every_weight_is_zero_the_loss_and_its_gradient_are_zero(normalization, example):
     logits, label, weight = example()
     logits.requires_grad_()
     loss = WeightedCrossEntropyLoss(normalization)(logits, label - 7, torch.zeros_like(weight))
@@ -134,7 +117,7 @@ def test_where_every_weight_is_zero_the_loss_and_its_gradient_are_zero(normaliza
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
-def test_half_precision_logits_of_any_size_give_the_loss_and_gradient_of_float64(dtype, autocast):
+def test_half_precision_logits_of_any_size_give_the_loss_and_gradient_of_float64(dtype, autocast, example):
     _, label, weight = example((16, 16))
     logits = (3e4 * torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(2))).clamp(-6e4, 6e4).to(dtype)
     logits.requires_grad_()
@@ -151,7 +134,7 @@ def test_half_precision_logits_of_any_size_give_the_loss_and_gradient_of_float64
     torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-2, atol=1e-7)
 
 
-def test_the_logits_of_an_autocast_network_can_be_trained_on():
+def test_the_logits_of_an_autocast_network_can_be_trained_on(example):
     layer = torch.nn.Conv2d(1, 3, 1)
     _, label, weight = example()
     with torch.autocast("cpu", torch.bfloat16):
@@ -163,7 +146,7 @@ def test_the_logits_of_an_autocast_network_can_be_trained_on():
 
 
 @pytest.mark.parametrize("bad", [-1, 3, 255])
-def test_a_weighted_voxel_outside_the_classes_is_refused(bad):
+def test_a_weighted_voxel_outside_the_classes_is_refused(bad, example):
     logits, label, weight = example()
     label[1, 0, 2, 2] = bad
     with pytest.raises(ValueError, match=rf"class indices 0 to 2 for 3 classes, got values from .*{bad}.*weight 0"):
@@ -182,7 +165,7 @@ def test_a_weighted_voxel_outside_the_classes_is_refused(bad):
     ],
     ids=str,
 )
-def test_shapes_that_do_not_fit_are_refused_with_the_remedy(label, weight, name):
+def test_shapes_that_do_not_fit_are_refused_with_the_remedy(label, weight, name, example):
     logits, *_ = example()
     with pytest.raises(ValueError, match=f"{name} must have one value per voxel .* crop it to the write window"):
         WeightedCrossEntropyLoss()(

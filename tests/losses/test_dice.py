@@ -32,30 +32,11 @@ def slow_dice_loss(logits, label, weight, batch, smooth=1e-5):
     return 1 - np.mean(scores)
 
 
-@st.composite
-def cases(draw):
-    """Logits (B, K, *spatial), label and weight (B, *spatial); some voxels ignored, their labels arbitrary."""
-    batch, classes = draw(st.integers(1, 3)), draw(st.integers(2, 4))
-    spatial = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    logits = rng.normal(0, draw(st.sampled_from([0.1, 3.0, 80.0])), (batch, classes, *spatial)).astype(np.float32)
-    weight = rng.uniform(0.1, 11, (batch, *spatial)).astype(np.float32)
-    weight[rng.random(weight.shape) < draw(st.sampled_from([0, 0.3, 1]))] = 0
-    label = rng.integers(0, classes, weight.shape)
-    return logits, np.where(weight > 0, label, rng.choice([-1, 255, classes], weight.shape)), weight
-
-
-def example(spatial=(5, 4), classes=3, batch=2):
-    rng = torch.Generator().manual_seed(0)
-    logits = torch.randn((batch, classes, *spatial), generator=rng)
-    label = torch.randint(classes, (batch, 1, *spatial), generator=rng)
-    return logits, label, torch.rand((batch, 1, *spatial), generator=rng) * 10 + 0.1
-
-
 @pytest.mark.parametrize("batch", BATCHES)
 @settings(max_examples=40, deadline=None)
-@given(cases())
-def test_the_loss_is_one_minus_the_mean_dice_of_the_foreground_classes(batch, case):
+@given(data=st.data())
+def test_the_loss_is_one_minus_the_mean_dice_of_the_foreground_classes(batch, weighted_cases, data):
+    case = data.draw(weighted_cases(2))
     loss = SoftDiceLoss(batch)(*map(torch.from_numpy, case))
     assert loss.dtype == torch.float32
     # sums in float32, of numbers that smooth = 1e-5 is added to
@@ -64,7 +45,7 @@ def test_the_loss_is_one_minus_the_mean_dice_of_the_foreground_classes(batch, ca
 
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("spatial", DIMS)
-def test_where_all_voxels_count_it_is_monais_dice_loss(spatial, batch):
+def test_where_all_voxels_count_it_is_monais_dice_loss(spatial, batch, example):
     logits, label, weight = example(spatial)
     monais = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=batch)
     torch.testing.assert_close(SoftDiceLoss(batch)(logits, label), monais(logits, label))
@@ -73,7 +54,7 @@ def test_where_all_voxels_count_it_is_monais_dice_loss(spatial, batch):
 
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("spatial", DIMS)
-def test_where_voxels_are_ignored_it_is_monais_masked_dice_loss(spatial, batch):
+def test_where_voxels_are_ignored_it_is_monais_masked_dice_loss(spatial, batch, example):
     logits, label, weight = example(spatial)
     weight[:, :, 1:3] = 0
     monais = MaskedDiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=batch)
@@ -81,7 +62,7 @@ def test_where_voxels_are_ignored_it_is_monais_masked_dice_loss(spatial, batch):
 
 
 @pytest.mark.parametrize("spatial", DIMS)
-def test_the_sum_is_dice_plus_weighted_cross_entropy(spatial):
+def test_the_sum_is_dice_plus_weighted_cross_entropy(spatial, example):
     logits, label, weight = example(spatial)
     weight[:, :, 2] = 0
     target = torch.cat([label.float(), weight], dim=1)
@@ -94,7 +75,7 @@ def test_the_sum_is_dice_plus_weighted_cross_entropy(spatial):
 @pytest.mark.parametrize("loss", LOSSES, ids=["image", "batch", "sum"])
 @pytest.mark.parametrize("spatial", DIMS)
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_an_ignored_voxel_gets_no_gradient_and_changes_nothing(loss, spatial, value):
+def test_an_ignored_voxel_gets_no_gradient_and_changes_nothing(loss, spatial, value, example):
     logits, label, weight = example(spatial)
     ignored = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.4
     weight[ignored] = 0
@@ -112,7 +93,7 @@ def test_an_ignored_voxel_gets_no_gradient_and_changes_nothing(loss, spatial, va
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=["image", "batch", "sum"])
-def test_where_every_weight_is_zero_the_loss_and_its_gradient_are_zero(loss):
+def test_where_every_weight_is_zero_the_loss_and_its_gradient_are_zero(loss, example):
     logits, label, weight = example()
     logits.requires_grad_()
     given = loss(logits, label, torch.zeros_like(weight))
@@ -129,7 +110,7 @@ def test_a_perfect_answer_costs_nothing_and_an_opposite_one_everything():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_logits_give_the_loss_of_float32(dtype):
+def test_half_precision_logits_give_the_loss_of_float32(dtype, example):
     logits, label, weight = example((16, 16))
     half = (1000 * logits).to(dtype).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
@@ -141,7 +122,7 @@ def test_half_precision_logits_give_the_loss_of_float32(dtype):
     assert torch.isfinite(half.grad).all()
 
 
-def test_descending_the_loss_finds_the_truth():
+def test_descending_the_loss_finds_the_truth(example):
     _, label, _ = example((8, 8))
     logits = torch.zeros(2, 3, 8, 8, requires_grad=True)
     optimizer = torch.optim.SGD([logits], lr=50.0)
@@ -157,7 +138,7 @@ def test_a_single_class_has_no_foreground_and_is_refused():
         SoftDiceLoss()(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
 
 
-def test_labels_that_are_no_classes_or_of_another_size_are_refused():
+def test_labels_that_are_no_classes_or_of_another_size_are_refused(example):
     logits, label, weight = example()
     with pytest.raises(ValueError, match="class indices 0 to 2 for 3 classes"):
         SoftDiceLoss()(logits, label + 1, weight)

@@ -6,6 +6,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -95,7 +96,7 @@ class Costs:
         image = engine.state.output["image"]
         if self.images == 0 and seconds < _TWICE:
             self.started = _now(engine)
-            with engine.mode(engine.network):
+            with engine.mode(engine.network), _precision(engine):
                 engine.inferer(image, engine.network)
             seconds = _now(engine) - self.started
             self.began += seconds
@@ -168,6 +169,11 @@ def _device(engine: Engine) -> torch.device:
     """Where the network is: the evaluator of an inference leaves images in main memory."""
     parameter = next(engine.network.parameters(), None)
     return torch.device(engine.state.device) if parameter is None else parameter.device
+
+
+def _precision(engine: Engine) -> AbstractContextManager[object]:
+    """That of MONAI's evaluator."""
+    return torch.autocast("cuda", **engine.amp_kwargs) if engine.amp else nullcontext()
 
 
 def _now(engine: Engine) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.metrics import DiceMetric, HausdorffDistanceMetric, MeanIoU, SurfaceDiceMetric, SurfaceDistanceMetric
 
-Score = float | None
+from overtile.reports import Score
 
 MONAI_OVERLAPS = (DiceMetric, MeanIoU, SurfaceDiceMetric)  # which do not say themselves what is better
 MONAI_DISTANCES = (HausdorffDistanceMetric, SurfaceDistanceMetric)

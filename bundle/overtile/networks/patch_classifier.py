@@ -124,7 +124,7 @@ class PatchClassifier(nn.Module):
     def slide(self, image: torch.Tensor, patches: int = 64) -> torch.Tensor:
         """What the network itself answers, patch by patch, for comparison.
 
-        Measured on one CPU core with N4: 7 ms per voxel in patches, 10 µs at once (128x128 answers), 700 times less.
+        On one CPU core with N4 and 512x512 answers: 6.7 ms per voxel in patches, 10 µs at once, 646 times less.
 
         Args:
             image: (B, C, *spatial).

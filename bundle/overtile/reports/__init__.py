@@ -12,7 +12,7 @@ from overtile.reports.networks import (
 from overtile.reports.page import Evaluation, Experiment, applicable, comparisons, report_page
 from overtile.reports.pictures import result_picture
 from overtile.reports.progress_pictures import training_picture, validation_picture
-from overtile.reports.rendering import number
+from overtile.reports.rendering import Score, number
 from overtile.reports.scenes import Scene
 from overtile.reports.score_files import write_csv, write_json
 from overtile.reports.training_panels import TrainingSample
@@ -24,6 +24,7 @@ __all__ = [
     "NetworkComparison",
     "NetworkResult",
     "Scene",
+    "Score",
     "TrainingSample",
     "applicable",
     "comparisons",
