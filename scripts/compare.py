@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -63,11 +64,13 @@ def main() -> int:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
     budget = f"{options.minutes:g} minutes" if options.minutes else f"{options.steps:,} steps"
-    print(f"{len(contenders)} networks, {budget} each; if it is interrupted, the same command goes on", flush=True)
+    count = f"{len(contenders)} network{'s' * (len(contenders) > 1)}"
+    print(f"{count}, {budget} each; if it is interrupted, the same command goes on", flush=True)
     results: list[NetworkResult] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the training would go on alone
     try:
-        for number, one in enumerate(contenders, start=1):
-            results.append(compared(one, options, shared, f"{number}/{len(contenders)} {one.name}:"))
+        for place, one in enumerate(contenders, start=1):
+            results.append(compared(one, options, shared, f"{place}/{len(contenders)} {one.name}:"))
             write(results, options, shared, budget)
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on where it stopped", file=sys.stderr)

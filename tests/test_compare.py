@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -43,7 +42,7 @@ def comparison(overlays, cells, tmp_path_factory):
     end = time.monotonic() + 120
     while not saved.is_file() and first.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-    first.send_signal(signal.SIGINT)
+    first.terminate()
     told = first.communicate(timeout=120)
     at = torch.load(saved, weights_only=True)["epoch"]
     second = command(overlays, folder, *options)

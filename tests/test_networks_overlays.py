@@ -77,16 +77,15 @@ def test_an_overlay_trains_evaluates_and_infers(workflow, tmp_path, cells, volum
     assert trainer.state.iteration == 2
     assert np.isfinite(trainer.state.output[0]["loss"])
 
-    workflow("train.json", *layers(name, dims), "evaluate.json", **options).run()
+    kept = str(tmp_path / "models" / "model.yaml")  # what evaluation and inference need to know of the network
+    workflow("train.json", "evaluate.json", kept, dataset_dir=str(data)).run()
     assert json.loads((tmp_path / "output" / "scores.json").read_text())["scores"].keys() == {"val_f1"}
 
     shape = (43, 71) if dims == 2 else (9, 19, 33)
     (tmp_path / "odd").mkdir()
     image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     tifffile.imwrite(tmp_path / "odd" / "image.tif", image, metadata={"axes": "ZYX"[-dims:]})
-    kept = str(tmp_path / "models" / "model.yaml")
-    options["dataset_dir"] = str(tmp_path / "odd")
-    workflow("inference.json", *layers(name, dims), kept, workflow_type="infer", **options).run()
+    workflow("inference.json", kept, workflow_type="infer", dataset_dir=str(tmp_path / "odd")).run()
     assert tifffile.imread(tmp_path / "output" / "image_seg.tif").shape == shape
 
 

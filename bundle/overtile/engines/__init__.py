@@ -28,6 +28,7 @@ from overtile.engines.metrics import (
     PooledMetricHandler,
 )
 from overtile.engines.mistakes import explain_mistakes
+from overtile.engines.network_definition import network_definition
 from overtile.engines.normalization import BatchNormEstimator
 from overtile.engines.one_hot import OneHotFromEngine
 from overtile.engines.pictures import TrainingPictures, ValidationPictures, write_learning_rate
@@ -78,6 +79,7 @@ __all__ = [
     "default_device",
     "explain_mistakes",
     "leave_processes",
+    "network_definition",
     "parallel",
     "polynomial_decay",
     "rank",

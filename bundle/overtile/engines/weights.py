@@ -48,8 +48,7 @@ class LoadWeights:
                 raise ValueError(
                     f"{self.path} holds the weights of another network: {name} has shape {theirs} there and {ours} "
                     f"here; give {self.path.with_suffix('.yaml').name}, which the training wrote beside it, as the "
-                    "last --config_file, or the options it was trained with (--features, --levels, --norm, ...), and "
-                    "before it the overlay of configs/networks if the training had one"
+                    "last --config_file, or the options it was trained with (--features, --levels, --norm, ...)"
                 )
         self.network.load_state_dict(weights)
         logger.info("weights loaded from %s", self.path)

@@ -2,6 +2,7 @@
 
 from overtile.networks.encoder_weights import load_encoder
 from overtile.networks.fcn import FCN
+from overtile.networks.fixed_size import fixed_geometry
 from overtile.networks.multiresunet import MultiResUNet
 from overtile.networks.patch_classifier import PatchClassifier
 from overtile.networks.streaming import can_stream, stream
@@ -18,6 +19,7 @@ __all__ = [
     "TransUNet",
     "UNet",
     "can_stream",
+    "fixed_geometry",
     "load_encoder",
     "stream",
     "unwrapped",
