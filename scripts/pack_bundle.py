@@ -2,7 +2,7 @@
 
 These programs read one config file at a time, so the overlays are baked into train.json and inference.json, and
 metadata.json is made to describe the network that results. The package goes along: nothing needs to be installed.
-The folder in the zip is called like the file, less a version, as in cell_segmentation_v0.3.0.zip; MONAI Label takes the
+The folder in the zip is called like the file, less a version, as in cell_segmentation_v0.4.0.zip; MONAI Label takes the
 task from its name, so let it contain "segmentation".
 """
 

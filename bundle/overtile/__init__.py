@@ -4,4 +4,4 @@ A training sample and an inference tile are one thing here: a window to read, mi
 and a window to write (see :mod:`overtile.geometry`).
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
