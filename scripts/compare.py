@@ -38,7 +38,7 @@ from overtile.reports import (
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
-EPOCHS = 10  # of every training, in configs/compare.yaml
+EPOCHS = 10  # of a training, each with a validation; down to eight where more steps fit into the time so
 TRIAL = 3  # steps that say how many fit into the time
 TAKEN = ("output_dir", "ckpt_dir", "max_epochs", "steps_per_epoch", "val_interval", "resume", "costs_file")
 EMBEDDED = "the embedded sample"
@@ -170,14 +170,15 @@ def compared(one: Contender, options: argparse.Namespace, shared: dict[str, str]
     one.folder.mkdir(parents=True, exist_ok=True)
     try:
         if not plan_file.is_file() or planned_as(plan_file) != asked(one, options, shared):
-            steps_per_epoch = planned(one, options, shared, says)
-            plan = {"asked": asked(one, options, shared), "steps_per_epoch": steps_per_epoch}
+            epochs, steps = planned(one, options, shared, says)
+            plan = {"asked": asked(one, options, shared), "max_epochs": epochs, "steps_per_epoch": steps}
             plan_file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if not (one.folder / "scores.json").is_file():
-            print(f"{says} {EPOCHS * plan['steps_per_epoch']:,} steps, {one.folder / 'log.txt'}", flush=True)
+            steps = plan["max_epochs"] * plan["steps_per_epoch"]
+            print(f"{says} {steps:,} steps, {one.folder / 'log.txt'}", flush=True)
             places = {"output_dir": str(one.folder), "ckpt_dir": str(one.folder / "models")}
-            length = {"max_epochs": str(EPOCHS), "steps_per_epoch": str(plan["steps_per_epoch"])}
+            length = {name: str(plan[name]) for name in ("max_epochs", "steps_per_epoch")}
             run("training", one, {**shared, **places, **length, "resume": "true"})
             run("evaluating", one, {**shared, **places})
     except RuntimeError as error:
@@ -188,19 +189,30 @@ def compared(one: Contender, options: argparse.Namespace, shared: dict[str, str]
     return found
 
 
-def planned(one: Contender, options: argparse.Namespace, shared: dict[str, str], says: str) -> int:
-    """Steps per epoch that the budget allows, at least one, by a trial of a few steps and a validation."""
+def planned(one: Contender, options: argparse.Namespace, shared: dict[str, str], says: str) -> tuple[int, int]:
+    """Epochs and steps of each that the budget allows, by a trial of a few steps and a validation."""
     if options.steps:
-        return -(-options.steps // EPOCHS)
+        return EPOCHS, -(-options.steps // EPOCHS)
     trial = one.folder / "trial"
     places = {"output_dir": str(trial), "ckpt_dir": str(trial)}
     run("training", one, {**shared, **places, "max_epochs": "1", "steps_per_epoch": str(TRIAL)})
     costs = json.loads((trial / "costs.json").read_text(encoding="utf-8"))
     shutil.rmtree(trial)
     step, validation = costs["training"]["seconds_per_step"], costs["inference"]["total_seconds"]
-    steps = max(int((60 * options.minutes / EPOCHS - validation) / step), 1)
     print(f"{says} {step:.2g} s a step, {validation:.2g} s a validation", flush=True)
-    return steps
+    return fitting(60 * options.minutes, step, validation)
+
+
+def fitting(seconds: float, step: float, validation: float) -> tuple[int, int]:
+    """Epochs with a validation each, and their steps, as fit into a time: ten, or less where a tenth more steps fit so.
+
+    Examples:
+        >>> fitting(150, step=0.2, validation=0.3), fitting(150, step=7.3, validation=1.5), fitting(1, 7.3, 1.5)
+        ((10, 73), (9, 2), (10, 1))
+    """
+    lengths = [(epochs, int((seconds / epochs - validation) / step)) for epochs in (EPOCHS, EPOCHS - 1, EPOCHS - 2)]
+    most = max(epochs * steps for epochs, steps in lengths)
+    return next((epochs, max(steps, 1)) for epochs, steps in lengths if epochs * steps >= 0.9 * most)
 
 
 def run(run_id: str, one: Contender, options: dict[str, str]) -> None:
