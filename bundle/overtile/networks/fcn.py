@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from overtile.geometry import Geometry
-from overtile.networks.layers import CONV, POOL, UP, check_axes, check_options
+from overtile.networks.layers import CONV, POOL, UP, check_axes, check_options, check_probabilities, he_initialise
 
 _CONVS = (2, 2, 3, 3, 3)  # of VGG-16's five stages
 _WIDTHS = (1, 2, 4, 8, 8)  # in units of the first
@@ -63,8 +63,7 @@ class FCN(nn.Module):
         super().__init__()
         counts = {"in_channels": in_channels, "out_channels": out_channels, "features": features, "hidden": hidden}
         check_options(spatial_dims, **counts)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
+        check_probabilities(dropout=dropout)
         self.geometry = Geometry(levels=len(_CONVS), padding="same", margin=_MARGIN)
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
@@ -84,7 +83,7 @@ class FCN(nn.Module):
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
         )
-        self.apply(_initialise)
+        self.apply(he_initialise)
         self.score = _score(spatial_dims, hidden, out_channels)
         self.score_pool4 = _score(spatial_dims, _WIDTHS[3] * features, out_channels)
         self.score_pool3 = _score(spatial_dims, _WIDTHS[2] * features, out_channels)
@@ -149,10 +148,3 @@ def _cropped(scores: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     for axis in range(2, like.dim()):
         scores = scores.narrow(axis, 0, like.size(axis))
     return scores
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

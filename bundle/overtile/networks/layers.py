@@ -1,4 +1,4 @@
-"""Layers of networks in two and three dimensions, and the check of what a network is given."""
+"""Layers of networks in two and three dimensions, their first weights, and the checks of what a network is given."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def check_options(spatial_dims: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def check_probabilities(**rates: float) -> None:
+    """Raises a ValueError unless all, with which something is dropped, are probabilities below 1."""
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"{name} must be a probability in [0, 1), got {rate}")
+
+
+def he_initialise(module: nn.Module) -> None:
+    """He initialisation as in the U-Net's paper: Gaussian weights of std sqrt(2 / N), N incoming nodes; biases 0."""
+    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from overtile.geometry import Geometry
-from overtile.networks.layers import CONV, POOL, check_axes, check_options
+from overtile.networks.layers import CONV, POOL, check_axes, check_options, he_initialise
 
 
 class PatchClassifier(nn.Module):
@@ -81,7 +81,7 @@ class PatchClassifier(nn.Module):
             nn.ReLU(inplace=True),
             CONV[spatial_dims](hidden, out_channels, 1),
         )
-        self.apply(_initialise)
+        self.apply(he_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits (B, K, *spatial less ``patch_size - 1``) for an image (B, C, *spatial), all voxels at once.
@@ -181,10 +181,3 @@ def _joined(x: torch.Tensor) -> torch.Tensor:
         axis = x.dim() + 1 - last
         x = torch.unflatten(x, 0, [2, -1]).movedim(0, axis + 1).flatten(axis, axis + 1)
     return x
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, (nn.Conv2d, nn.Conv3d)):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -9,6 +9,7 @@ from torch import nn
 
 from overtile.networks.attention import FeedForward
 from overtile.networks.fixed_size import accepted, fixed_geometry, stem_channels
+from overtile.networks.layers import check_probabilities
 from overtile.networks.patches import PatchEmbedding, PatchExpanding, PatchMerging
 from overtile.networks.windows import WindowAttention
 
@@ -233,5 +234,4 @@ def _check_options(
             raise ValueError(f"heads must divide the channels of their level, got {number} for {features * 2**level}")
     if window < 2:
         raise ValueError(f"window must be at least 2 tokens, so that it can be shifted by half, got {window}")
-    if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path must be a probability in [0, 1), got {drop_path}")
+    check_probabilities(drop_path=drop_path)

@@ -11,6 +11,7 @@ from torch import nn
 
 from overtile.networks.attention import FeedForward, attend
 from overtile.networks.fixed_size import accepted, fixed_geometry, stem_channels
+from overtile.networks.layers import check_probabilities
 
 
 class TransUNet(nn.Module):
@@ -76,8 +77,7 @@ class TransUNet(nn.Module):
             )
         if hidden % heads:
             raise ValueError(f"hidden must be a multiple of heads, got {hidden} and {heads}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
+        check_probabilities(dropout=dropout)
         self.geometry = fixed_geometry(image_size, patch=16)
         self.in_channels = in_channels
         self.out_channels = out_channels

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from overtile.geometry import Geometry
-from overtile.networks.layers import CONV, POOL, UP, check_axes
+from overtile.networks.layers import CONV, POOL, UP, check_axes, check_options, check_probabilities, he_initialise
 
 Norm = Literal["batch", "instance", "group"]
 
@@ -104,7 +104,7 @@ class UNet(nn.Module):
             self.decoder.append(conv.double(up + outs[level], outs[level], outs[level], 0.0))
             channels = outs[level]
         self.head = CONV[spatial_dims](channels, out_channels, 1)
-        self.apply(_initialise)
+        self.apply(he_initialise)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits (B, K, *spatial) for an image (B, C, *spatial) of a legal size.
@@ -187,14 +187,6 @@ def centre_crop(skip: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return skip
 
 
-def _initialise(module: nn.Module) -> None:
-    """He initialisation as in the paper: Gaussian weights of std sqrt(2 / N), N incoming nodes; biases 0."""
-    if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
 def _check_options(
     spatial_dims: int,
     in_channels: int,
@@ -204,8 +196,7 @@ def _check_options(
     norm: str | None,
     dropout: float,
 ) -> None:
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims!r}")
+    check_options(spatial_dims)
     if min(in_channels, out_channels, features) < 1:
         raise ValueError(
             "in_channels, out_channels and features must be at least 1, "
@@ -215,5 +206,4 @@ def _check_options(
         raise ValueError(f"padding_mode must be 'zeros' or 'reflect', got {padding_mode!r}")
     if norm not in (None, "batch", "instance", "group"):
         raise ValueError(f"norm must be None, 'batch', 'instance' or 'group', got {norm!r}")
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be a probability in [0, 1), got {dropout}")
+    check_probabilities(dropout=dropout)
