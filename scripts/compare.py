@@ -71,11 +71,11 @@ def main() -> int:
     try:
         for place, one in enumerate(contenders, start=1):
             results.append(compared(one, options, shared, f"{place}/{len(contenders)} {one.name}:"))
-            write(results, options, shared, budget)
+            table = write(results, options, shared, budget)
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on where it stopped", file=sys.stderr)
         return 130
-    print(f"\n{write(results, options, shared, budget)}\n\ntable and plot: {options.output_dir / 'networks.html'}")
+    print(f"\n{table}\n\ntable and plot: {options.output_dir / 'networks.html'}")
     return int(any(result.score is None for result in results))
 
 
@@ -166,12 +166,12 @@ def asked(one: Contender, options: argparse.Namespace, shared: dict[str, str]) -
 
 def compared(one: Contender, options: argparse.Namespace, shared: dict[str, str], says: str) -> NetworkResult:
     """Trains and scores one network, or what is left of that, and returns its row."""
-    plan_file = one.folder / "plan.json"
+    plan_file, wanted = one.folder / "plan.json", asked(one, options, shared)
     one.folder.mkdir(parents=True, exist_ok=True)
     try:
-        if not plan_file.is_file() or planned_as(plan_file) != asked(one, options, shared):
+        if not plan_file.is_file() or planned_as(plan_file) != wanted:
             epochs, steps = planned(one, options, shared, says)
-            plan = {"asked": asked(one, options, shared), "max_epochs": epochs, "steps_per_epoch": steps}
+            plan = {"asked": wanted, "max_epochs": epochs, "steps_per_epoch": steps}
             plan_file.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
         if not (one.folder / "scores.json").is_file():
