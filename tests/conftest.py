@@ -35,18 +35,27 @@ BOXES = ((5, 15, 5, 15), (16, 30, 8, 20), (10, 22, 28, 40))  # three cells of 10
 
 
 @pytest.fixture
-def random_u_net():
+def randomise():
+    """Gives a module random biases, scales and statistics: no zero and no one that a mistake could hide behind."""
+
+    def fill(module, spread=0.5):
+        for name, tensor in module.state_dict().items():
+            if name.endswith(("bias", "running_mean")):
+                tensor.normal_(0, spread)
+            elif tensor.ndim == 1:
+                tensor.uniform_(0.5, 1.5)
+        return module
+
+    return fill
+
+
+@pytest.fixture
+def random_u_net(randomise):
     """Makes small U-Nets in evaluation mode with random weights, biases and running statistics, the same each time."""
 
     def make(dims=2, levels=2, **options):
         torch.manual_seed(0)
-        net = UNet(dims, 2, 3, levels=levels, features=3, **options)
-        for name, tensor in net.state_dict().items():
-            if name.endswith(("bias", "running_mean")):
-                tensor.normal_(0, 0.5)
-            elif tensor.ndim == 1:
-                tensor.uniform_(0.5, 1.5)
-        return net.eval()
+        return randomise(UNet(dims, 2, 3, levels=levels, features=3, **options)).eval()
 
     return make
 

@@ -156,22 +156,14 @@ def test_the_margin_is_what_a_logit_sees_rounded_up_to_the_step():
     assert (network.geometry.step, network.geometry.margin, network.geometry.loss) == (32, 256, 0)
 
 
-def test_torchscript_of_it_answers_the_same_at_all_sizes():
-    network = small()
-    scripted = torch.jit.script(network)
-    for shape in ((33, 64), (20, 70)):
-        image = torch.randn(1, 1, *shape, dtype=torch.float64)
-        torch.testing.assert_close(scripted(image), network(image))
+def test_torchscript_of_it_answers_the_same_at_all_sizes(same_when_scripted):
+    same_when_scripted(small(), [(1, 1, 33, 64), (1, 1, 20, 70)])
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@torch.no_grad()
-def test_onnx_of_it_answers_the_same_at_all_sizes(dims, in_onnx_runtime):
-    network = small(dims).float()
-    exported = in_onnx_runtime(network, torch.randn(1, 1, *(32, 64, 32)[:dims]))
-    for shape in ((32, 64, 32), (40, 33, 20)):
-        image = torch.randn(2, 1, *shape[:dims])
-        torch.testing.assert_close(exported(image), network(image), rtol=0.0, atol=1e-4)
+def test_onnx_of_it_answers_the_same_at_all_sizes(dims, same_in_onnx_runtime):
+    shapes = [(2, 1, *shape[:dims]) for shape in ((32, 64, 32), (40, 33, 20))]
+    same_in_onnx_runtime(small(dims).float(), (1, 1, *(32, 64, 32)[:dims]), shapes, rtol=0.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 32, 32), (1, 1, 32), (1, 1, 32, 32, 32)], ids=str)

@@ -24,15 +24,15 @@ def statistics(network):
     return sum(buffer.numel() for name, buffer in network.named_buffers() if name.endswith(("_mean", "_var")))
 
 
-def randomised(module):
-    """In evaluation mode, with biases, scales and statistics that are not those of the beginning; in float64."""
-    torch.manual_seed(0)
-    for name, tensor in module.state_dict().items():
-        if name.endswith(("bias", "running_mean")):
-            tensor.normal_(0, 0.5)
-        elif tensor.ndim == 1:
-            tensor.uniform_(0.5, 1.5)
-    return module.double().eval()
+@pytest.fixture
+def randomised(randomise):
+    """Makes modules lively, always in the same way, and puts them into evaluation mode and float64."""
+
+    def make(module):
+        torch.manual_seed(0)
+        return randomise(module).double().eval()
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def conv(x, state, name):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_block_is_three_convolutions_in_a_row_joined_beside_a_shortcut(dims):
+def test_a_block_is_three_convolutions_in_a_row_joined_beside_a_shortcut(dims, randomised):
     block = randomised(MultiResBlock(dims, 3, 8, 1.67))
     state = block.state_dict()
     x = torch.randn(2, 3, *(7, 9, 5)[:dims], dtype=torch.float64)
@@ -85,7 +85,7 @@ def test_a_block_is_three_convolutions_in_a_row_joined_beside_a_shortcut(dims):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_path_is_convolutions_each_beside_a_shortcut(dims):
+def test_a_path_is_convolutions_each_beside_a_shortcut(dims, randomised):
     path = randomised(ResPath(dims, 5, 4, length=3))
     state = path.state_dict()
     x = expected = torch.randn(2, 5, *(7, 9, 5)[:dims], dtype=torch.float64)
@@ -96,7 +96,7 @@ def test_a_path_is_convolutions_each_beside_a_shortcut(dims):
     torch.testing.assert_close(path(x), expected)
 
 
-def test_a_skip_goes_through_its_path_and_stands_behind_the_up_convolution():
+def test_a_skip_goes_through_its_path_and_stands_behind_the_up_convolution(randomised):
     network, seen = randomised(MultiResUNet(2, 1, 2, features=4, levels=1)), {}
     network.encoder[0].register_forward_hook(lambda _m, _i, out: seen.update(block=out))
     network.ups[0].register_forward_hook(lambda _m, _i, out: seen.update(up=out))
@@ -146,7 +146,7 @@ def test_it_learns_with_the_soft_max_loss():
     ids=["2D one level", "2D two levels", "3D"],
 )
 @torch.no_grad()
-def test_any_tiling_equals_one_pass(dims, levels, shape, sizes):
+def test_any_tiling_equals_one_pass(dims, levels, shape, sizes, randomised):
     """In float64, where the rounding is far below what the farthest voxels change."""
     network = randomised(MultiResUNet(dims, 2, 3, features=4, levels=levels))
     image = torch.randn(1, 2, *shape, dtype=torch.float64)
@@ -159,7 +159,7 @@ def test_any_tiling_equals_one_pass(dims, levels, shape, sizes):
 
 
 @torch.no_grad()
-def test_the_margin_of_a_u_net_would_not_do():
+def test_the_margin_of_a_u_net_would_not_do(randomised):
     network = randomised(MultiResUNet(2, 1, 2, features=4, levels=2))
     image = torch.randn(1, 1, 160, 8, dtype=torch.float64)
     whole, short = (OverlapTileInferer(4, geometry=g)(image, network) for g in (None, Geometry(2, "same")))
@@ -194,22 +194,15 @@ def test_the_margin_is_what_a_logit_sees_rounded_up_to_the_pooling_grid(levels, 
     assert (network.geometry.levels, network.geometry.padding) == (levels, "same")
 
 
-def test_torchscript_of_it_answers_the_same_at_all_sizes():
-    network = randomised(MultiResUNet(2, 1, 1, features=4, levels=2))
-    scripted = torch.jit.script(network)
-    for shape in ((8, 12), (16, 4)):
-        image = torch.randn(2, 1, *shape, dtype=torch.float64)
-        torch.testing.assert_close(scripted(image), network(image))
+def test_torchscript_of_it_answers_the_same_at_all_sizes(same_when_scripted, randomised):
+    same_when_scripted(randomised(MultiResUNet(2, 1, 1, features=4, levels=2)), [(2, 1, 8, 12), (2, 1, 16, 4)])
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@torch.no_grad()
-def test_onnx_of_it_answers_the_same_at_all_sizes(dims, in_onnx_runtime):
+def test_onnx_of_it_answers_the_same_at_all_sizes(dims, same_in_onnx_runtime, randomised):
     network = randomised(MultiResUNet(dims, 1, 2, features=4, levels=2)).float()
-    exported = in_onnx_runtime(network, torch.randn(1, 1, *(8, 12, 16)[:dims]))
-    for shape in ((8, 12, 16), (16, 8, 4)):
-        image = torch.randn(2, 1, *shape[:dims])
-        torch.testing.assert_close(exported(image), network(image), rtol=0.0, atol=1e-4)
+    shapes = [(2, 1, *shape[:dims]) for shape in ((8, 12, 16), (16, 8, 4))]
+    same_in_onnx_runtime(network, (1, 1, *(8, 12, 16)[:dims]), shapes, rtol=0.0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -102,22 +102,14 @@ def test_an_answer_does_not_depend_on_where_the_tile_begins():
         torch.testing.assert_close(part, whole[..., top : top + part.shape[2], left : left + part.shape[3]])
 
 
-def test_torchscript_of_it_answers_the_same_at_all_sizes():
-    network = classifier(2, (2, 3), 2)
-    scripted = torch.jit.script(network)
-    for shape in ((13, 20), (21, 17)):
-        image = torch.randn(2, 2, *shape, dtype=torch.float64)
-        torch.testing.assert_close(scripted(image), network(image))
+def test_torchscript_of_it_answers_the_same_at_all_sizes(same_when_scripted):
+    same_when_scripted(classifier(2, (2, 3), 2), [(2, 2, 13, 20), (2, 2, 21, 17)])
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@torch.no_grad()
-def test_onnx_of_it_answers_the_same_at_all_sizes(dims, in_onnx_runtime):
-    network = classifier(dims, (2, 2), 1).float()
-    exported = in_onnx_runtime(network, torch.randn(1, 2, *(9, 9, 9)[:dims]))
-    for shape in ((9, 9, 9), (11, 14, 10)):
-        image = torch.randn(2, 2, *shape[:dims])
-        torch.testing.assert_close(exported(image), network(image), rtol=0.0, atol=1e-4)
+def test_onnx_of_it_answers_the_same_at_all_sizes(dims, same_in_onnx_runtime):
+    shapes = [(2, 2, *shape[:dims]) for shape in ((9, 9, 9), (11, 14, 10))]
+    same_in_onnx_runtime(classifier(dims, (2, 2), 1).float(), (1, 2, *(9, 9, 9)[:dims]), shapes, rtol=0.0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from overtile.inferers import OverlapTileInferer
 from overtile.networks import SwinUNet
@@ -266,37 +265,20 @@ def test_weights_begin_as_the_authors():
     assert not attention.qkv.bias.any()
 
 
-def test_a_few_training_steps_find_bright_boxes(small):
+def test_a_few_training_steps_find_bright_boxes(losses_on_bright_boxes):
     torch.manual_seed(0)
     network = SwinUNet(**SMALL, drop_path=0.0).train()
-    target = torch.zeros(2, 32, 32, dtype=torch.long)
-    target[0, 8:20, 4:28] = target[1, 12:, :12] = 1  # bright boxes in noise
-    image = target[:, None] + 0.3 * torch.randn(2, 1, 32, 32)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    losses = []
-    for _ in range(40):
-        loss = F.cross_entropy(network(image), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    losses = losses_on_bright_boxes(network, optimizer, steps=40)
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_a_traced_and_an_exported_network_answer_as_the_network(small):
-    network, image = small(), torch.rand(2, 1, 32, 32)
-    with torch.no_grad():
-        traced = torch.jit.trace(network, torch.rand(2, 1, 32, 32))
-        torch.testing.assert_close(traced(image), network(image))
-        exported = torch.export.export(network, (torch.rand(2, 1, 32, 32),)).module()
-        torch.testing.assert_close(exported(image), network(image))
+def test_a_traced_and_an_exported_network_answer_as_the_network(small, same_when_traced_and_exported):
+    same_when_traced_and_exported(small(), (2, 1, 32, 32))
 
 
-def test_onnx_runtime_answers_as_the_network_for_batches_of_any_size(small, in_onnx_runtime):
-    network, image = small(), torch.rand(3, 1, 32, 32)
-    exported = in_onnx_runtime(network, image[:1])
-    with torch.no_grad():
-        torch.testing.assert_close(exported(image), network(image), atol=1e-4, rtol=1e-4)
+def test_onnx_runtime_answers_as_the_network_for_batches_of_any_size(small, same_in_onnx_runtime):
+    same_in_onnx_runtime(small(), (1, 1, 32, 32), [(3, 1, 32, 32)], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(5, 30), (32, 32), (70, 33)], ids=str)
